@@ -1,0 +1,35 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO ?= exported/demo
+
+.PHONY: demo test check lint test-all clean
+
+# The embedded default: a real teacher and human-rated reviews, no model hub needed.
+demo: $(VENV)/.installed
+	$(BIN)/compress --teacher demo --layers 3 --quantize --max-train-rows 4000 --teacher-epochs 2 --epochs 3 \
+		--output-dir $(DEMO) --overwrite
+
+# What CI runs: style, types, import contracts, then every test that is not marked slow.
+test: lint
+	$(BIN)/python -m pytest -m "not slow"
+
+check: test
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test-all: lint
+	$(BIN)/python -m pytest
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .import_linter_cache

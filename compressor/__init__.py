@@ -1,0 +1,1 @@
+"""compressor: from a fine-tuned encoder to a small, verified ONNX student."""

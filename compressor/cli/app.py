@@ -1,0 +1,224 @@
+"""Commands and flags. The flags of the main command are made from the recipe's own fields."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
+
+from cyclopts import App, Group, Parameter
+from pydantic.fields import FieldInfo
+
+from compressor import recipe as recipes
+from compressor.errors import CompressorError, UserError
+
+if TYPE_CHECKING:
+    from compressor.recipe import Recipe
+
+INTERRUPTED = 130
+"""Exit code of a shell command that Ctrl-C ended."""
+
+_HELP = """Turn a fine-tuned encoder into a small, verified ONNX student.
+
+Loads the teacher (and fine-tunes it first where it has no head for the task), distils a student that starts from
+every other teacher layer, exports it to ONNX, and reports accuracy and latency against the teacher.
+
+    compress --teacher bert-base --layers 6 --quantize
+
+    compress --teacher ./my-bert --data reviews/ --layers 6 --prune 0.4 --quantize --output-dir exported/reviews
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: Arguments without the program's name; those of the process by default.
+
+    Returns:
+        0 on success, 2 for a user's error, 130 after Ctrl-C, 1 for any other failure.
+    """
+    arguments = [_hyphenate(token) for token in (sys.argv[1:] if argv is None else argv)]
+    debug = "--debug" in arguments
+    arguments = [token for token in arguments if token != "--debug"]
+    try:
+        return int(_app()(arguments, exit_on_error=False, result_action="return_value") or 0)
+    except CompressorError as error:
+        _complain(error, debug)
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("Interrupted. The same command continues where this one stopped.")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last resort of a command line: a message, not a traceback
+        return _unexpected(error, debug)
+
+
+def _unexpected(error: Exception, debug: bool) -> int:
+    from cyclopts import CycloptsError
+
+    if isinstance(error, CycloptsError):  # already printed
+        return UserError.exit_code
+    if debug:
+        traceback.print_exception(error)
+    else:
+        _say(f"error: unexpected {type(error).__name__}: {error}")
+        _say("       This is a bug of compressor. Run again with --debug and report what it prints.")
+    return 1
+
+
+def _complain(error: CompressorError, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+        return
+    _say(f"error: {error.message}")
+    if error.remedy:
+        _say(f"       {error.remedy}")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def _hyphenate(token: str) -> str:
+    """Accept ``--max_seq_length`` for ``--max-seq-length``; values stay as they are."""
+    if not token.startswith("--"):
+        return token
+    name, equals, value = token.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+def _version() -> str:
+    try:
+        return version("compressor")
+    except PackageNotFoundError:
+        return "unknown (not installed)"
+
+
+def _app() -> App:
+    app = App(name="compress", help=_HELP, version=_version, help_format="plaintext")
+    app.default(_compress_command())
+    app.command(predict)
+    return app
+
+
+def _compress_command() -> Any:
+    def compress(recipe: Path | None = None, dry_run: bool = False, quiet: bool = False, **overrides: Any) -> int:
+        values = recipes.read(recipe) if recipe else {}
+        given = {name.replace("_", "-"): value for name, value in overrides.items() if value is not None}
+        return _run(recipes.build(values, given), dry_run=dry_run, quiet=quiet)
+
+    parameters = [*_recipe_parameters(), *_run_parameters()]
+    compress.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    compress.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return compress
+
+
+def _recipe_parameters() -> list[inspect.Parameter]:
+    """Make one keyword parameter of each recipe field, grouped by section."""
+    found = []
+    for flag, place in recipes.flags().items():
+        section: Any = recipes.Recipe
+        for name in place[:-1]:
+            section = section.model_fields[name].annotation
+        heading = (section.__doc__ or "").partition(":")[0] if place[:-1] else "Run"
+        order = 1 + list(recipes.Recipe.model_fields).index(place[0]) if place[:-1] else 90
+        found.append(_parameter(flag, section.model_fields[place[-1]], Group(heading, sort_key=order)))
+    return found
+
+
+def _parameter(flag: str, field: FieldInfo, group: Group) -> inspect.Parameter:
+    kind = field.annotation
+    shown = "" if field.default is None or field.is_required() else f" [default: {_show(field.default)}]"
+    annotation = kind if kind in (bool, int, float) or get_origin(kind) is Literal else str
+    return inspect.Parameter(
+        flag.replace("-", "_"),
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            annotation | None,  # type: ignore[valid-type]
+            Parameter(name=f"--{flag}", help=(field.description or "") + shown, group=group, show_default=False),
+        ],
+    )
+
+
+def _run_parameters() -> list[inspect.Parameter]:
+    group = Group("Run", sort_key=90)
+    rows: list[tuple[str, Any, Any, str]] = [
+        ("recipe", Path | None, None, "TOML file with the values above; flags override it."),
+        ("dry_run", bool, False, "Print the plan with sizes and estimated FLOPs, and stop."),
+        ("quiet", bool, False, "Print only the result."),
+    ]
+    return [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=default,
+            annotation=Annotated[kind, Parameter(help=text, group=group, negative="", show_default=False)],
+        )
+        for name, kind, default, text in rows
+    ]
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _run(recipe: Recipe, *, dry_run: bool, quiet: bool) -> int:
+    from compressor.cli import render
+
+    _need_training_install()
+    if dry_run:
+        from compressor.plan import plan
+
+        render.show_plan(plan(recipe))
+        return 0
+    from compressor.pipeline import compress
+
+    with render.listener(quiet=quiet) as listen:
+        run = compress(recipe, listen)
+    render.show_result(run)
+    return 0
+
+
+def _need_training_install() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("torch", "transformers", "datasets", "onnx", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"This install runs compressed models but cannot make them: {', '.join(missing)} not found.",
+            "Install the training part with: pip install 'compressor[train]'",
+        )
+
+
+def predict(
+    folder: Path,
+    *texts: str,
+    model: Annotated[str | None, Parameter(help="fp32 or int8; what the manifest names by default.")] = None,
+    provider: Literal["cpu", "cuda"] = "cpu",
+    threads: int | None = None,
+    json: Annotated[bool, Parameter(help="One JSON object per text, with the scores of all labels.", negative="")] = False,
+) -> int:
+    """Label texts with a compressed model, given as arguments or as lines on standard input.
+
+    Args:
+        folder: A folder that compress has written.
+        texts: Texts to label; none reads standard input, one text a line.
+        provider: Execution provider of onnxruntime.
+        threads: Threads to use. Default: the cores this process may use.
+    """
+    from compressor.cli import render
+    from compressor.runtime import Predictor
+
+    predictor = Predictor(folder, model=model, provider=provider, threads=threads)
+    render.show_predictions(predictor, texts or render.lines(sys.stdin.buffer), as_json=json)
+    return 0

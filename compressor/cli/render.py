@@ -1,0 +1,175 @@
+"""What the terminal shows: progress while a run goes on, its result, predictions."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from compressor.errors import DataError
+from compressor.events import Event, Listener, Note, StageEnded, StageStarted, Warned, ignore
+from compressor.events import Progress as Step
+
+if TYPE_CHECKING:
+    from compressor.artifacts import Run
+    from compressor.runtime import Predictor
+
+CHUNK = 256
+"""Lines of standard input that are labelled together."""
+
+
+@contextmanager
+def listener(*, quiet: bool) -> Iterator[Listener]:
+    """Show events on standard error: a live bar on a terminal, plain lines elsewhere."""
+    if quiet:
+        yield ignore
+        return
+    console = Console(stderr=True, highlight=False)
+    with Progress(
+        TextColumn("  {task.description:<12}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bars:
+        yield _Screen(console, bars)
+
+
+class _Screen:
+    """Turns events into lines and bars."""
+
+    def __init__(self, console: Console, bars: Progress) -> None:
+        self._console = console
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+        self._tenths: dict[str, int] = {}
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StageStarted(stage, detail):
+                self._line(f"[bold]{stage:<12}[/bold] {detail}")
+            case StageEnded(stage, seconds, detail):
+                self._forget(stage)
+                self._line(f"[green]{'':<10}ok[/green] {detail + ', ' if detail else ''}{_duration(seconds)}")
+            case Note(text):
+                self._line(f"[dim]{'':<12} {text}[/dim]")
+            case Warned(text):
+                self._line(f"[yellow]{'warning':<12} {text}[/yellow]")
+            case Step():
+                self._step(event)
+
+    def _step(self, event: Step) -> None:
+        figures = "  ".join(f"{name} {value:.3f}" for name, value in event.figures.items())
+        if self._bars.disable:
+            tenth = 10 * event.step // max(1, event.total)
+            if tenth != self._tenths.get(event.stage, 0):
+                self._tenths[event.stage] = tenth
+                self._line(f"{'':<12} {event.stage} {event.step}/{event.total}  {figures}")
+            return
+        if event.stage not in self._tasks:
+            self._tasks[event.stage] = self._bars.add_task(event.stage, total=event.total, figures="")
+        self._bars.update(self._tasks[event.stage], completed=event.step, total=event.total, figures=figures)
+        if event.step >= event.total:
+            self._forget(event.stage)
+
+    def _forget(self, stage: str) -> None:
+        self._tenths.pop(stage, None)
+        task = self._tasks.pop(stage, None)
+        if task is not None:
+            self._bars.remove_task(task)
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True)
+
+
+def show_result(run: Run) -> None:
+    """Print verdict, table of models and where the report is."""
+    console = Console(highlight=False)
+    report = run.report
+    console.print()
+    console.print(f"[bold]{report['verdict']['sentence']}[/bold]")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("model", "size", "accuracy", "95% interval", "agrees", "1 text, own lengths", "speed-up"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for row in report["models"]:
+        table.add_row(*_model_cells(row, report))
+    console.print(table)
+    console.print()
+    console.print(f"Model   {run.output_dir}", soft_wrap=True)
+    console.print(f"Report  {run.output_dir / 'report' / 'report.html'}", soft_wrap=True)
+
+
+def _model_cells(row: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
+    own = {
+        item["model"]: item["p50_ms"]
+        for item in report["latency"]
+        if item["batch_size"] == 1 and item["sequence_length"] is None and item["provider"] == "cpu"
+    }
+    base, mine = own.get("teacher_onnx"), own.get(row["name"])
+    low, high = row["ci95"]
+    return [
+        row["name"],
+        f"{row['size_bytes'] / 1e6:.1f} MB",
+        f"{row['accuracy']:.2%}",
+        f"{low:.1%} - {high:.1%}",
+        f"{row['agreement_with_teacher']:.1%}",
+        f"{mine:.2f} ms" if mine else "-",
+        f"{base / mine:.2f}x" if base and mine else "-",
+    ]
+
+
+def show_plan(plan: Any) -> None:
+    """Print what a run would do."""
+    console = Console(highlight=False)
+    for name, value in plan.lines():
+        console.print(f"{name:<12} {value}", soft_wrap=True)
+
+
+def lines(stream: BinaryIO) -> Iterator[str]:
+    r"""Read texts from standard input, one per line; only ``\n`` ends a line.
+
+    Raises:
+        DataError: A line is not UTF-8.
+    """
+    for number, line in enumerate(stream, 1):
+        try:
+            yield line.rstrip(b"\r\n").decode("utf-8")
+        except UnicodeDecodeError:
+            raise DataError(f"Line {number} of standard input is not UTF-8.", "Convert the input to UTF-8.") from None
+
+
+def show_predictions(predictor: Predictor, texts: Iterable[str], *, as_json: bool) -> None:
+    """Label texts as they come and print one line each: label, score and text, or JSON."""
+    chunk: list[str] = []
+    for text in texts:
+        chunk.append(text)
+        if len(chunk) == CHUNK:
+            _print_chunk(predictor, chunk, as_json)
+            chunk = []
+    _print_chunk(predictor, chunk, as_json)
+
+
+def _print_chunk(predictor: Predictor, chunk: list[str], as_json: bool) -> None:
+    for text, found in zip(chunk, predictor(chunk), strict=True):
+        if as_json:
+            line = json.dumps(
+                {"text": text, "label": found.label, "score": found.score, "scores": found.scores}, ensure_ascii=False
+            )
+        else:
+            line = f"{found.label}\t{found.score:.4f}\t{text}"
+        sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

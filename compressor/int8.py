@@ -1,0 +1,213 @@
+"""Rewrite a fused fp32 encoder to int8 arithmetic, with standard ONNX operators.
+
+Every matrix product becomes ``MatMulInteger`` of uint8 activations and int8 weights with one scale per output column.
+onnxruntime merges the product, its conversion and its scales into one kernel when it loads the file. The modes differ
+in how activations are scaled:
+
+- ``per-token``: one symmetric scale for each token, with the constant zero point 128. A token's arithmetic then depends
+  on that token alone, so a text gets the same logits alone, padded or in a batch.
+- ``dynamic``: one scale for the whole tensor (``DynamicQuantizeLinear``), as onnxruntime's own quantizer does it. The
+  neighbours in a batch, and the padding, change a text's logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from compressor.fusion import CONTRIB, LAYERS_KEY
+
+QUERY_KEY_VALUE = "query_key_value"
+# Below this, storing a table in half the bytes saves nothing worth a node.
+HALF_STORED_ELEMENTS = 1 << 16
+# The least value of GELU is -0.16997, at -0.7518.
+_GELU_FLOOR = 0.17
+_NEVER_NEGATIVE = {"Relu": 1e-10, "BiasGelu": _GELU_FLOOR, "Gelu": _GELU_FLOOR, "FastGelu": _GELU_FLOOR}
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Quantized:
+    """An activation in uint8.
+
+    Attributes:
+        value: uint8 of shape (batch, sequence, width).
+        scale: Of shape (batch, sequence, 1), or a scalar.
+        zero_point: A scalar.
+        unit: What ``scale`` still has to be multiplied with; it goes into the weights' scales.
+    """
+
+    value: ir.Value
+    scale: ir.Value
+    zero_point: ir.Value
+    unit: float
+
+
+def quantize_weight(weight: Array, limit: int, axis: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Quantize symmetrically to whole numbers in [-limit, limit].
+
+    Args:
+        weight: Float array of two dimensions.
+        axis: The axis that a scale spans: 0 gives one scale per column, 1 one per row.
+
+    Returns:
+        The weights in int8, and their scales in float32 with ``axis`` kept as 1.
+    """
+    scale = np.abs(weight).max(axis=axis, keepdims=True) / limit
+    # A row that pruning emptied has no range; any scale gives its zeros back.
+    scale = np.where(scale == 0, 1.0, scale).astype(np.float32)
+    return np.clip(np.rint(weight / scale), -limit, limit).astype(np.int8), scale
+
+
+def rewrite(model: ir.Model, mode: str, limit: int) -> None:
+    """Quantize an encoder that ``fusion.fuse`` wrote, in place.
+
+    The products of the layers become int8; so do the word embeddings, with one scale per row. The rest (the head,
+    position embeddings) is stored in fp16 where it is large, and converted back once, when onnxruntime loads the file.
+
+    Args:
+        mode: A key of ``MODES``.
+        limit: Largest magnitude of a weight, 127 or less.
+    """
+    _Writer(model.graph, MODES[mode], limit).rewrite(model.metadata_props[LAYERS_KEY])
+    RemoveUnusedNodesPass()(model)
+
+
+def count_products(model: ir.Model) -> int:
+    """Count the encoder's matrix products in int8; a packed one of Q, K and V counts as three."""
+    inside = f"{model.metadata_props.get(LAYERS_KEY, '')}."
+    names = [node.name or "" for node in model.graph if node.op_type == "MatMulInteger"]
+    return sum(3 if name.endswith(f".{QUERY_KEY_VALUE}") else 1 for name in names if name.startswith(inside))
+
+
+class _Writer:
+    """Inserts nodes into one graph, each shared constant and each quantized activation once."""
+
+    def __init__(self, graph: ir.Graph, activation: Activation, limit: int) -> None:
+        self.graph = graph
+        self.activation = activation
+        self.limit = limit
+        self.constants: dict[str, ir.Value] = {}
+        self.quantized: dict[ir.Value, _Quantized] = {}
+
+    def rewrite(self, layers: str) -> None:
+        for node in list(self.graph):
+            if not (node.name or "").startswith(f"{layers}."):
+                continue
+            if node.op_type == "MatMul" and _array(node.inputs[1]) is not None:
+                _replace(node, self.product(node, node.inputs[0], _array(node.inputs[1]), node.name or ""))
+            elif node.op_type == "Attention" and node.domain == CONTRIB:
+                self.attention(node)
+        self.embeddings()
+        self.halve()
+
+    def add(self, before: ir.Node, op_type: str, *inputs: ir.Value | None, outputs: int = 1, **attributes: Any) -> Any:
+        """Insert a node; return its output, or a tuple of them."""
+        domain = CONTRIB if op_type == "MultiHeadAttention" else ""
+        node = ir.node(op_type, inputs, attributes, domain=domain, num_outputs=outputs)
+        self.graph.insert_before(before, node)
+        return node.outputs[0] if outputs == 1 else tuple(node.outputs)
+
+    def constant(self, name: str, array: Array) -> ir.Value:
+        if name not in self.constants:
+            tensor = ir.tensor(array, name=name)
+            value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+            self.graph.register_initializer(value)
+            self.constants[name] = value
+        return self.constants[name]
+
+    def product(self, before: ir.Node, source: ir.Value, weight: Array, name: str) -> ir.Value:
+        """A matrix product with a constant weight, in int8."""
+        if source not in self.quantized:
+            self.quantized[source] = self.activation(self, before, source)
+        left = self.quantized[source]
+        right, scale = quantize_weight(weight, self.limit, axis=0)
+        accumulated = self.add(
+            before, "MatMulInteger", left.value, self.constant(f"{name}.weight.int8", right), left.zero_point
+        )
+        accumulated.producer().name = name
+        columns = self.constant(f"{name}.weight.scale", (scale[0] * np.float32(left.unit)).astype(np.float32))
+        # In this form, and in no other, onnxruntime merges the four nodes into one (MatMulIntegerToFloat).
+        scales = self.add(before, "Mul", left.scale, columns)
+        return self.add(before, "Mul", self.add(before, "Cast", accumulated, to=ir.DataType.FLOAT), scales)
+
+    def attention(self, node: ir.Node) -> None:
+        """Take Q, K and V out of a fused attention, as one product of one quantized activation."""
+        source, weight, bias, key_mask, _, attention_bias = (*node.inputs, None, None, None)[:6]
+        sizes = node.attributes.get_ints("qkv_hidden_sizes")
+        packed = self.product(node, source, _array(weight), f"{node.name}.{QUERY_KEY_VALUE}")
+        split = self.constant(f"{node.name}.sizes", np.array(sizes, np.int64))
+        parts = self.add(node, "Split", packed, split, outputs=3, axis=-1)
+        attributes = {"num_heads": node.attributes.get_int("num_heads")}
+        if "scale" in node.attributes:
+            attributes["scale"] = node.attributes.get_float("scale")
+        _replace(node, self.add(node, "MultiHeadAttention", *parts, bias, key_mask, attention_bias, **attributes))
+
+    def embeddings(self) -> None:
+        """Store the word embeddings in int8, one scale per row: only the rows that a text uses are converted."""
+        ids = next(value for value in self.graph.inputs if value.name == "input_ids")
+        for node in [use.node for use in ids.uses()]:
+            table = _array(node.inputs[0]) if node.op_type == "Gather" else None
+            if table is None:
+                continue
+            name = node.inputs[0].name
+            rows, scale = quantize_weight(table, 127, axis=1)
+            picked = self.add(node, "Gather", self.constant(f"{name}.int8", rows), ids, axis=0)
+            scales = self.add(node, "Gather", self.constant(f"{name}.scale", scale), ids, axis=0)
+            _replace(node, self.add(node, "Mul", self.add(node, "Cast", picked, to=ir.DataType.FLOAT), scales))
+
+    def halve(self) -> None:
+        """Store what is left in fp32 and large in fp16: a thousand times finer than the int8 beside it."""
+        for value in list(self.graph.initializers.values()):
+            array = _array(value)
+            if not value.uses() or array is None or array.dtype != np.float32 or array.size < HALF_STORED_ELEMENTS:
+                continue
+            if array.ndim != 2 or np.abs(array).max() > np.finfo(np.float16).max:
+                continue
+            half = self.constant(f"{value.name}.fp16", array.astype(np.float16))
+            value.replace_all_uses_with(self.add(self.graph[0], "Cast", half, to=ir.DataType.FLOAT))
+
+
+def _per_token(writer: _Writer, before: ir.Node, source: ir.Value) -> _Quantized:
+    """q = round(127 x / max|x|) + 128, the maximum taken over each token."""
+    axes = writer.constant("int8.last_axis", np.array([-1], np.int64))
+    top = writer.add(before, "ReduceMax", source, axes, keepdims=1)
+    producer = source.producer()
+    floor = _NEVER_NEGATIVE.get(producer.op_type) if producer is not None else None
+    if floor is not None:
+        # An activation function bounds its own minimum: there is nothing to look for on that side.
+        peak = writer.add(before, "Max", top, writer.constant(f"int8.at_least_{floor:g}", np.float32(floor)))
+    else:
+        bottom = writer.add(before, "Neg", writer.add(before, "ReduceMin", source, axes, keepdims=1))
+        peak = writer.add(before, "Max", top, bottom, writer.constant("int8.not_zero", np.float32(1e-10)))
+    unit = np.float32(1 / 127)
+    zero_point = writer.constant("int8.zero_point", np.uint8(128))
+    # The quantizer's scale is constant; dividing by the peak before it, and putting 1/127 into the weights' scales,
+    # saves two nodes a product.
+    shares = writer.add(before, "Div", source, peak)
+    value = writer.add(before, "QuantizeLinear", shares, writer.constant("int8.unit", unit), zero_point)
+    return _Quantized(value, peak, zero_point, float(unit))
+
+
+def _per_tensor(writer: _Writer, before: ir.Node, source: ir.Value) -> _Quantized:
+    value, scale, zero_point = writer.add(before, "DynamicQuantizeLinear", source, outputs=3)
+    return _Quantized(value, scale, zero_point, 1.0)
+
+
+Activation = Callable[[_Writer, ir.Node, ir.Value], _Quantized]
+MODES: Mapping[str, Activation] = {"per-token": _per_token, "dynamic": _per_tensor}
+
+
+def _array(value: ir.Value | None) -> Any:
+    return None if value is None or value.const_value is None else value.const_value.numpy()
+
+
+def _replace(node: ir.Node, new: ir.Value) -> None:
+    node.outputs[0].replace_all_uses_with(new)

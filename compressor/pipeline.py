@@ -1,0 +1,100 @@
+"""The story of a run, from a teacher's name to a folder that onnxruntime deploys.
+
+``compress`` reads top to bottom as the run itself. What the long stages leave in the cache is keyed by
+content, so that the same command continues an interrupted run.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compressor import benchmark, delivery, environment, folder, lesson, report
+from compressor.artifacts import STUDENT_ONNX, TEACHER_ONNX, Run
+from compressor.events import Listener, ignore
+from compressor.journal import Journal
+from compressor.training import resolve_device
+
+if TYPE_CHECKING:
+    from compressor.recipe import Recipe
+
+
+def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
+    """Run a recipe from beginning to end.
+
+    Args:
+        recipe: Every choice.
+        listen: Receives events while the run goes on.
+
+    Returns:
+        The folder that was written, and the content of its report.
+
+    Raises:
+        UserError: The request cannot be carried out as stated.
+        StageError: A stage broke its contract; finished training stays in the cache.
+    """
+    journal = Journal(listen)
+    recipe = recipe.model_copy(update={"device": resolve_device(recipe.device)})
+
+    with journal.stage("teacher", recipe.teacher.model):
+        candidate = lesson.find_teacher(recipe, journal)
+        recipe = recipe.model_copy(update={"output_dir": recipe.output_dir or lesson.default_output(candidate, recipe)})
+        folder.check_output(recipe.output_dir, recipe.overwrite, bytes_needed=8 * candidate.facts.parameters)
+
+    with journal.stage("data", candidate.source):
+        material = lesson.read_material(recipe, candidate, journal)
+
+    tutor, tutor_curve = lesson.teach_teacher(recipe, candidate, material, journal)
+
+    with journal.stage("soft labels", "what the teacher answers to every text"):
+        answers = lesson.ask_teacher(recipe, tutor, material, journal)
+
+    with journal.stage("distil", f"up to {recipe.distill.epochs:g} epochs of {len(answers['train'])} texts"):
+        pupil, pupil_curve = lesson.teach_student(recipe, tutor, material, answers, journal)
+
+    with folder.staging(recipe.output_dir, recipe.overwrite) as staging, tempfile.TemporaryDirectory() as aside:
+        with journal.stage("export", "teacher and student, fused, compared with torch"):
+            files = delivery.export(recipe, tutor, pupil, material, staging, Path(aside), journal)
+
+        if recipe.quantize.enabled:
+            with journal.stage("quantize", "the student to int8"):
+                files = delivery.quantize(recipe, tutor, pupil, material, files, staging, journal)
+        delivery.seal(recipe, tutor, material, files, staging)
+
+        with journal.stage("evaluate", f"every model on {len(answers['test'])} test texts"):
+            models, evaluation = delivery.judge(recipe, tutor, pupil, material, files, staging, answers["test"])
+
+        with journal.stage("benchmark", "a fresh process for each model and round"):
+            measured = delivery.time_models(recipe, tutor, material, files, staging, journal)
+
+        with journal.stage("report"):
+            written = report.write_report(
+                staging / "report",
+                report.Findings(
+                    recipe=recipe.model_dump(mode="json"),
+                    environment=environment.fingerprint(),
+                    teacher=tutor.name,
+                    teacher_fingerprint=tutor.fingerprint,
+                    teacher_layers=tutor.model.config.num_hidden_layers,
+                    fine_tuned=tutor.fine_tuned,
+                    layer_map=pupil.layer_map,
+                    student_layers=pupil.model.config.num_hidden_layers,
+                    corpus=material.corpus,
+                    max_length=candidate.max_length,
+                    truncated=material.tokenized.truncated,
+                    models=models,
+                    evaluation=evaluation,
+                    exported={TEACHER_ONNX: files.tutor, STUDENT_ONNX: files.pupil},
+                    quantized=files.int8,
+                    distillation=pupil_curve,
+                    fine_tuning=tutor_curve,
+                    benchmark=measured,
+                    stages=journal.seconds,
+                    notes=journal.notes,
+                    warnings=journal.warnings,
+                ),
+            )
+            (staging / "README.md").write_text(report.model_card(written, recipe.output_dir.name), encoding="utf-8")
+            delivery.seal(recipe, tutor, material, files, staging)
+    return Run(recipe.output_dir, written)

@@ -1,0 +1,110 @@
+"""What a run would do, without doing it: the student, sizes and estimated FLOPs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from compressor.benchmark import encoder_flops
+from compressor.events import Listener, ignore
+from compressor.lesson import default_output, find_teacher
+from compressor.student import plan_layers
+
+if TYPE_CHECKING:
+    from compressor.recipe import Recipe
+
+INT8_OVERHEAD = 1.02
+"""Scales and graph of an int8 file, beside one byte per weight."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it begins.
+
+    Attributes:
+        layer_map: Teacher layer of each student layer; empty for a random start.
+        teacher_parameters: With its head.
+        student_parameters: With its head.
+        flops: Length in tokens to the estimated FLOPs of one text, teacher and student.
+    """
+
+    teacher: str
+    has_head: bool
+    data: str
+    teacher_layers: int
+    student_layers: int
+    layer_map: tuple[int, ...]
+    teacher_parameters: int
+    student_parameters: int
+    quantize: bool
+    sparsity: float
+    flops: tuple[tuple[int, int, int], ...]
+    output_dir: Path
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Say it in words: (topic, text) pairs."""
+        copied = f"copies {', '.join(map(str, self.layer_map))}" if self.layer_map else "starts at random"
+        rows = [
+            ("teacher", f"{self.teacher}: {self.teacher_layers} layers, {self.teacher_parameters / 1e6:.1f} M weights"),
+            ("", "has a head for the task" if self.has_head else "has no head for the task: it is fine-tuned first"),
+            ("data", self.data),
+            (
+                "student",
+                f"{self.student_layers} layers ({copied}), {self.student_parameters / 1e6:.1f} M weights",
+            ),
+            ("fp32 file", f"{4 * self.student_parameters / 1e6:.0f} MB (teacher {4 * self.teacher_parameters / 1e6:.0f} MB)"),
+        ]
+        if self.quantize:
+            rows.append(("int8 file", f"about {INT8_OVERHEAD * self.student_parameters / 1e6:.0f} MB"))
+        if self.sparsity:
+            rows.append(("pruning", f"{self.sparsity:.0%} of the encoder's linear weights become zero"))
+        rows += [
+            (
+                "FLOPs",
+                f"{length} tokens: {teacher / 1e9:.2f} G -> {student / 1e9:.2f} G ({teacher / student:.1f}x fewer)",
+            )
+            for length, teacher, student in self.flops
+        ]
+        return [*rows, ("output", str(self.output_dir))]
+
+
+def plan(recipe: Recipe, listen: Listener = ignore) -> Plan:
+    """Look at the teacher, and say what the run would do; no weights are loaded.
+
+    Raises:
+        UserError: The teacher cannot be found, or the student would not fit it.
+    """
+    candidate = find_teacher(recipe, listen)
+    config = candidate.facts.config
+    count, layer_map = plan_layers(recipe.student, config.num_hidden_layers)
+    with torch.device("meta"):
+        skeleton = AutoModelForSequenceClassification.from_config(config)
+    layer = skeleton.get_submodule(candidate.facts.architecture.layers).get_submodule("0")
+    removed = (config.num_hidden_layers - count) * sum(parameter.numel() for parameter in layer.parameters())
+    flops = partial(encoder_flops, hidden=config.hidden_size, intermediate=config.intermediate_size, batch_size=1)
+    return Plan(
+        teacher=candidate.checkpoint.name,
+        has_head=candidate.facts.has_head,
+        data=candidate.source,
+        teacher_layers=config.num_hidden_layers,
+        student_layers=count,
+        layer_map=layer_map,
+        teacher_parameters=candidate.facts.parameters,
+        student_parameters=candidate.facts.parameters - removed,
+        quantize=recipe.quantize.enabled,
+        sparsity=recipe.prune.sparsity,
+        flops=tuple(
+            (
+                length,
+                flops(layers=config.num_hidden_layers, sequence_length=length),
+                flops(layers=count, sequence_length=length),
+            )
+            for length in recipe.benchmark.sequence_lengths
+        ),
+        output_dir=recipe.output_dir or default_output(candidate, recipe),
+    )

@@ -1,0 +1,178 @@
+"""From a fused fp32 ONNX file to an int8 one that loads, agrees, and gives a text one answer."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compressor import int8, onnx_files, parity
+from compressor.artifacts import QuantizedModel
+from compressor.errors import QuantizationError
+from compressor.events import Listener, Note, Warned, ignore
+
+# Full int8 range: the products are summed in 32 bits (vpdpbusd on x86 with VNNI, udot/sdot on ARM).
+_FULL = 127
+# Without VNNI, onnxruntime's x86 kernels for unsigned times signed bytes use vpmaddubsw, which adds two products in
+# 16 bits and saturates: 2 * 255 * 127 > 32767, but 2 * 255 * 63 = 32130 never does. The 7-bit range is what
+# onnxruntime calls reduce_range; it costs half a bit of a weight and keeps the fast kernel.
+# https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html ("When to use U8U8")
+_NO_SATURATION = 63
+
+WEIGHT_LIMITS: Mapping[str, int] = {
+    "any": _NO_SATURATION,
+    "avx2": _NO_SATURATION,
+    "avx512": _NO_SATURATION,
+    "avx512_vnni": _FULL,
+    "arm64": _FULL,
+}
+WARN_BELOW_AGREEMENT = 0.98
+
+
+@dataclass(frozen=True)
+class _Drift:
+    """How far int8 is from fp32, and from itself."""
+
+    agreement: float
+    difference: float
+    batch_difference: float
+
+
+def quantize_onnx(
+    source: Path,
+    path: Path,
+    *,
+    target: str,
+    expected: int,
+    batches: Sequence[parity.Batch],
+    mode: str = "per-token",
+    listen: Listener = ignore,
+) -> QuantizedModel:
+    """Write the int8 form of a file that ``export_onnx`` wrote.
+
+    Every matrix product of the encoder is quantized with one weight scale per output column, and the word embeddings
+    with one per row; ``int8`` says how. Attention itself, layer norms and the head stay in fp32.
+
+    Args:
+        source: The fused fp32 file.
+        target: A key of ``WEIGHT_LIMITS``, or ``auto`` for this machine.
+        expected: Matrix products of the encoder: layers times products of a layer.
+        batches: Validation text, padded; what int8 changes is measured on it.
+        mode: A key of ``int8.MODES``.
+
+    Raises:
+        QuantizationError: The file was not written by ``export_onnx``, the int8 graph does not load, misses products,
+            or agrees with fp32 little better than chance; no file is left behind.
+    """
+    chosen = detect_target() if target == "auto" else target
+    limit = WEIGHT_LIMITS[chosen]
+    model = onnx_files.load(source)
+    if int8.LAYERS_KEY not in model.metadata_props:
+        raise QuantizationError(
+            f"{source} was not exported by this toolkit: its encoder layers are not marked.",
+            "Export the torch model again; only then are its products known by name.",
+        )
+    int8.rewrite(model, mode, limit)
+    quantized = int8.count_products(model)
+    onnx_files.save(model, path)
+    del model
+    try:
+        if quantized != expected:
+            raise QuantizationError(
+                f"{quantized} of {expected} matrix products of the encoder were quantized.",
+                "Please report the model type; without --quantize the run finishes in fp32.",
+            )
+        drift = _measure(source, path, batches)
+    except QuantizationError:
+        path.unlink(missing_ok=True)
+        raise
+    warnings = _judge(drift, mode)
+    for text in warnings:
+        listen(Warned(text))
+    listen(Note(f"int8 ({mode}) for {chosen}: {drift.agreement:.1%} of the labels as in fp32."))
+    bits = "int8" if limit == _FULL else "7-bit int8"
+    return QuantizedModel(
+        path=path,
+        target=chosen,
+        weight_type=f"{bits} per channel",
+        quantized=quantized,
+        expected=expected,
+        agreement=drift.agreement,
+        max_abs_difference=drift.difference,
+        warnings=warnings,
+        mode=mode,
+        batch_difference=drift.batch_difference,
+    )
+
+
+def detect_target(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str | None = None) -> str:
+    """Name the instruction set of this machine, as far as it can be known.
+
+    Linux on x86 lists its instruction sets; every 64-bit ARM has what int8 needs. Anything else, Windows and Intel
+    Macs included, gives ``any``, which is right everywhere and gives up a little precision of the weights.
+    """
+    if (machine or platform.machine()).lower() in ("arm64", "aarch64"):
+        return "arm64"
+    try:
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "any"
+    flags = next((set(line.split(":", 1)[1].split()) for line in text.splitlines() if line.startswith("flags")), set())
+    # AVX-VNNI is the same instruction in 256 bits; onnxruntime has kernels for both.
+    if flags & {"avx512_vnni", "avx_vnni"}:
+        return "avx512_vnni"
+    return next((name for name, flag in (("avx512", "avx512f"), ("avx2", "avx2")) if flag in flags), "any")
+
+
+def _measure(source: Path, path: Path, batches: Sequence[parity.Batch]) -> _Drift:
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    before = parity.onnx_logits(source, batches)
+    try:
+        session = onnx_files.open_session(path)
+        after = parity.session_logits(session, batches)
+        together = max(batches, key=lambda batch: len(batch["input_ids"]))
+        alone = parity.session_logits(session, _one_by_one(together))
+    except (state.Fail, state.InvalidGraph, state.InvalidArgument, state.RuntimeException, state.NotImplemented) as error:
+        raise QuantizationError(
+            f"onnxruntime refuses the int8 graph: {str(error).splitlines()[0]}",
+            "Please report the model type and the version of onnxruntime; without --quantize the run finishes in fp32.",
+        ) from error
+    first, second = np.concatenate(before), np.concatenate(after)
+    agreement = float((first.argmax(-1) == second.argmax(-1)).mean())
+    chance = 1 / first.shape[-1]
+    # Half-way between chance and full agreement is no quantization noise; the file is broken.
+    if not np.isfinite(second).all() or agreement < (1 + chance) / 2:
+        raise QuantizationError(
+            f"The int8 model gives {agreement:.1%} of {len(first)} texts the label that fp32 gives them "
+            f"(chance: {chance:.1%}).",
+            "Do not deploy it. Run without --quantize, or try another --target, and report the model type.",
+        )
+    index = next(place for place, batch in enumerate(batches) if batch is together)
+    batch_difference = float(np.abs(np.concatenate(alone) - after[index]).max())
+    return _Drift(agreement, float(np.abs(first - second).max()), batch_difference)
+
+
+def _one_by_one(batch: parity.Batch) -> tuple[parity.Batch, ...]:
+    """The texts of a batch, each alone and without its padding."""
+    mask: Any = batch["attention_mask"]
+    return tuple(
+        {name: array[row : row + 1, mask[row] == 1] for name, array in batch.items()} for row in range(len(mask))
+    )
+
+
+def _judge(drift: _Drift, mode: str) -> tuple[str, ...]:
+    found = []
+    if drift.agreement < WARN_BELOW_AGREEMENT:
+        found.append(
+            f"int8 changes {1 - drift.agreement:.1%} of the labels that fp32 gives: compare the accuracies in the report."
+        )
+    if mode == "per-token" and drift.batch_difference > 0:
+        found.append(
+            f"int8 logits of one text differ by up to {drift.batch_difference:.2g} between alone and in a padded batch."
+        )
+    return tuple(found)

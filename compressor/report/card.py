@@ -1,0 +1,141 @@
+"""README.md of the run folder: a model card in the metadata format of the model hub.
+
+The header is YAML, of which JSON values are a part: they need no writer and no guess about quoting.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from compressor.report import words
+from compressor.report.markdown import escape, headline, model_table
+
+
+def model_card(document: Mapping[str, Any], name: str) -> str:
+    """Draw the model card from the content of report.json.
+
+    Args:
+        document: The content of report.json.
+        name: Of the model: the run folder's.
+    """
+    teacher, data, verdict = document["teacher"], document["data"], document["verdict"]
+    header = "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in _metadata(document, name))
+    steps = "\n".join(_steps(document))
+    limits = "\n".join(f"- {escape(text)}" for text in (*document["warnings"], *document["caveats"]))
+    labels = ", ".join(escape(label) for label in data["labels"][:30]) + (", …" if len(data["labels"]) > 30 else "")
+    shipped = next(row for row in document["models"] if row["name"] == verdict["model"])
+    return f"""---
+{header}
+---
+
+# {escape(name)}
+
+{escape(teacher["name"])}, compressed from {document["layer_map"]["teacher_layers"]} layers to \
+{document["layer_map"]["student_layers"]} and exported to ONNX. {headline(document["headline"])}
+
+**{escape(verdict["sentence"])}**
+
+## Use it
+
+```python
+from compressor.runtime import Predictor
+predictor = Predictor("path/to/this/folder")
+predictor(["a text to label"])
+```
+
+That needs `pip install compressor` and no torch. The folder also loads with \
+`AutoModelForSequenceClassification.from_pretrained` (the fp32 student), and the files in `onnx/` in onnxruntime.
+
+## Results
+
+On the test split of {escape(data["source"])} ({verdict["rows"]:,} rows), intervals at 95%. The model that ships: \
+{escape(shipped["title"])}.
+
+{model_table(document)}
+
+All of it, with the flipped examples and the latency grid: `report/report.html`.
+
+## How it was made
+
+{steps}
+
+The whole recipe is in `recipe.toml`.
+
+## Limits
+
+- Labels: {labels}.
+- Texts longer than {data["max_length"]} tokens are cut.
+{limits}
+"""
+
+
+def _metadata(document: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:
+    teacher, data = document["teacher"], document["data"]
+    shipped = next(row for row in document["models"] if row["name"] == document["verdict"]["model"])
+    yield "library_name", "transformers"
+    yield "pipeline_tag", document["task"]
+    # The hub checks these two against its own names; a local path would be rejected there.
+    if teacher["hub_id"]:
+        yield "base_model", [teacher["hub_id"]]
+    if data["hub_id"]:
+        yield "datasets", [data["hub_id"]]
+    yield "metrics", ["accuracy", "f1"]
+    tags = ["onnx", "onnxruntime", "compressor", "distillation"]
+    tags += ["pruned"] * bool(document["pruning"]) + ["int8"] * bool(document["quantization"])
+    yield "tags", tags
+    yield (
+        "model-index",
+        [
+            {
+                "name": name,
+                "results": [
+                    {
+                        "task": {"type": document["task"]},
+                        "dataset": {
+                            "type": data["hub_id"] or "custom",
+                            "name": data["hub_id"] or data["source"],
+                            "split": "test",
+                        },
+                        "metrics": [
+                            {"type": "accuracy", "value": shipped["accuracy"], "name": "Accuracy"},
+                            {"type": "f1", "value": shipped["macro_f1"], "name": "Macro F1"},
+                        ],
+                    }
+                ],
+            }
+        ],
+    )
+
+
+def _steps(document: Mapping[str, Any]) -> Iterator[str]:
+    layers, recipe = document["layer_map"], document["recipe"]
+    if document["teacher"]["fine_tuned"]:
+        yield "- The teacher had no head for the task: it was fine-tuned on the training split."
+    copied = ", ".join(map(str, layers["copied_from"]))
+    yield (
+        f"- The student starts from teacher layers {copied}." if copied else "- The student starts from random weights."
+    )
+    distill = recipe.get("distill", {})
+    if distill:
+        weights = ", ".join(
+            f"{name} {distill[key]:g}"
+            for name, key in (
+                ("soft labels", "soft_weight"),
+                ("labels", "hard_weight"),
+                ("hidden states", "hidden_weight"),
+            )
+            if distill.get(key)
+        )
+        yield f"- It was distilled at temperature {distill.get('temperature', 1):g}; weights: {weights}."
+    if document["pruning"]:
+        yield f"- {words.percent(document['pruning']['requested'], 0)} of its linear weights were pruned by magnitude."
+    changed = sum(row["changed_labels"] for row in document["parity"])
+    yield f"- ONNX was checked against torch at {len(document['parity'])} shapes: {changed} changed labels."
+    found = document["quantization"]
+    if found:
+        yield (
+            f"- int8 weights ({escape(found['weight_type'])}) for {found['target']}: {found['quantized']} of "
+            f"{found['expected']} matrix products."
+        )

@@ -1,0 +1,78 @@
+"""What a reader has to know before deploying, in words, drawn from report.json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from compressor.artifacts import STUDENT_INT8
+
+
+def caveats(document: Mapping[str, Any]) -> list[str]:
+    """List the limits of a run's figures."""
+    return [*_speed(document), *_quantization(document), *_pruning(document), *_data(document)]
+
+
+def _speed(document: Mapping[str, Any]) -> Iterator[str]:
+    if not document["latency"]:
+        yield "Nothing was timed in this run, so it says nothing about speed."
+        return
+    shipped = document["verdict"]["model"]
+    cells = [row for row in document["speedups"] if row["model"] == shipped]
+    for verdict, words in (("slower", "slower than"), ("no difference", "not measurably faster than")):
+        places = [cell_name(row) for row in cells if row["verdict"] == verdict]
+        if places:
+            yield f"The model that ships is {words} the teacher in onnxruntime at: {'; '.join(places)}."
+    cpu = document["environment"].get("cpu") or {}
+    yield (
+        f"Latency belongs to this machine ({cpu.get('model') or 'an unnamed processor'}, "
+        f"{document['latency'][0]['threads']} threads) and these texts. Ratios carry over better than milliseconds."
+    )
+    if document["environment"].get("virtual_machine"):
+        yield "The machine is a virtual one: its neighbours may have moved the latency tails (p95, p99)."
+
+
+def _quantization(document: Mapping[str, Any]) -> Iterator[str]:
+    found = document["quantization"]
+    if not found:
+        return
+    if found["quantized"] < found["expected"]:
+        yield f"Only {found['quantized']} of {found['expected']} matrix products of the encoder are in int8."
+    yield (
+        f"The int8 weights were chosen for {found['target']}; on another instruction set the speed differs, "
+        "and where products saturate the labels can too. Evaluate again on the machine that will serve."
+    )
+    drift = next((row for row in document["drift"] if row["model"] == STUDENT_INT8), None)
+    if drift:
+        rows = document["data"]["rows"].get("test", 0)
+        yield (
+            f"int8 changes the label of {drift['changed_labels']:,} of {rows:,} test rows against the fp32 student "
+            f"(largest difference of a logit {drift['max_abs_difference']:.2f})."
+        )
+    if document["environment"].get("gpus"):
+        yield "Dynamic int8 is for the CPU provider; on a GPU onnxruntime runs it slower than fp32 or fp16."
+
+
+def _pruning(document: Mapping[str, Any]) -> Iterator[str]:
+    if document["pruning"]:
+        yield (
+            f"{document['pruning']['share_of_parameters']:.0%} of the student's weights are zero. Sparse weights "
+            "shrink the compressed download; they do not speed onnxruntime up, nor shrink the file on disk."
+        )
+
+
+def _data(document: Mapping[str, Any]) -> Iterator[str]:
+    lost = document["data"]["truncated"].get("test", 0)
+    if lost:
+        yield f"{lost:,} test texts were cut at {document['data']['max_length']} tokens."
+    yield (
+        f"Accuracy was measured on the test split of {document['data']['source']}. It says nothing about texts of "
+        "another kind; flipped examples in this report quote that data."
+    )
+
+
+def cell_name(row: Mapping[str, Any]) -> str:
+    """A cell of the latency grid in words, as in ``batch 8, 128 tokens``."""
+    length = row["sequence_length"]
+    provider = "" if row["provider"] == "cpu" else f" on {row['provider']}"
+    return f"batch {row['batch_size']}, {'the data’s own lengths' if length is None else f'{length} tokens'}{provider}"

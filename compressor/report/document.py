@@ -1,0 +1,277 @@
+"""The content of report.json: what a run found, as one value that JSON can hold.
+
+``schema.json`` beside this file describes it. Rates are shares from 0 to 1, times milliseconds or
+seconds as their names say, sizes bytes. Every page of the report is drawn from this document alone,
+so that old runs can be drawn and compared again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from compressor.artifacts import (
+    STUDENT_INT8,
+    STUDENT_ONNX,
+    TEACHER,
+    TEACHER_ONNX,
+    Benchmark,
+    Corpus,
+    ExportedModel,
+    ModelFacts,
+    QuantizedModel,
+    SplitName,
+    TrainingCurve,
+)
+from compressor.evaluate import Evaluation, ModelScores
+from compressor.report import speed
+from compressor.report.caveats import caveats
+
+SCHEMA_VERSION = 1
+
+TITLES = {
+    TEACHER: "Teacher, torch fp32",
+    TEACHER_ONNX: "Teacher, ONNX fp32",
+    STUDENT_ONNX: "Student, ONNX fp32",
+    STUDENT_INT8: "Student, ONNX int8",
+}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a run found out; the pipeline fills it.
+
+    Attributes:
+        recipe: The resolved recipe as JSON values.
+        environment: From ``compressor.environment.fingerprint``.
+        teacher: What the user called the teacher.
+        teacher_fingerprint: sha256 of its weights and config.
+        teacher_layers: Its number of layers.
+        fine_tuned: True where this toolkit trained its head.
+        layer_map: Teacher layer of each student layer; empty for a random start.
+        student_layers: The student's number of layers.
+        corpus: Where the data came from.
+        max_length: Longest sequence in tokens after truncation.
+        truncated: Rows per split that lost tokens.
+        models: In the order of the table; the last is the one that ships.
+        evaluation: On the test split.
+        exported: Model name to its export: ``teacher_onnx`` and ``student_onnx``.
+        distillation: Curve of the student's training.
+        quantized: The int8 model, where one was made.
+        benchmark: ``None`` where nothing was timed.
+        fine_tuning: Curve of the teacher's fine-tuning, where there was one.
+        stages: Seconds of each stage.
+        notes: Decisions taken on the way.
+        warnings: What the user should act on or know before deploying.
+        teacher_hub_id: The teacher's name on the hub, where it came from there.
+        data_hub_id: The dataset's name on the hub, where it came from there.
+    """
+
+    recipe: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    teacher: str
+    teacher_fingerprint: str
+    teacher_layers: int
+    fine_tuned: bool
+    layer_map: tuple[int, ...]
+    student_layers: int
+    corpus: Corpus
+    max_length: int
+    truncated: Mapping[SplitName, int]
+    models: tuple[ModelFacts, ...]
+    evaluation: Evaluation
+    exported: Mapping[str, ExportedModel]
+    distillation: TrainingCurve
+    quantized: QuantizedModel | None = None
+    benchmark: Benchmark | None = None
+    fine_tuning: TrainingCurve | None = None
+    stages: Mapping[str, float] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    teacher_hub_id: str | None = None
+    data_hub_id: str | None = None
+
+
+def document(findings: Findings) -> dict[str, Any]:
+    """Lay out report.json.
+
+    Returns:
+        Strings, numbers, booleans, ``None``, lists and dicts only; valid under ``schema.json``.
+    """
+    evaluation, benchmark = findings.evaluation, findings.benchmark
+    written: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "task": findings.recipe["task"],
+        "title": f"{findings.teacher}, {findings.teacher_layers} to {findings.student_layers} layers",
+        "headline": {},
+        "verdict": {**asdict(evaluation.verdict), "model": evaluation.shipped},
+        "models": [_model_row(facts, findings) for facts in findings.models],
+        "latency": speed.latency_rows(benchmark),
+        "speedups": speed.speedups(benchmark),
+        "costs": speed.costs(benchmark),
+        "machine": {
+            "noise_floor": benchmark.noise_floor if benchmark else None,
+            "bounds": asdict(benchmark.bounds) if benchmark and benchmark.bounds else None,
+        },
+        "comparisons": [asdict(item) for item in evaluation.comparisons],
+        "drift": [asdict(item) for item in evaluation.drifts],
+        "parity": [
+            {"model": model, **asdict(row)} for model, exported in findings.exported.items() for row in exported.parity
+        ],
+        "fusions": [
+            {"model": model, **asdict(row)} for model, exported in findings.exported.items() for row in exported.fusions
+        ],
+        "quantization": _quantization(findings.quantized),
+        "pruning": _pruning(findings),
+        "layer_map": _layer_map(findings),
+        "training": {
+            "teacher": _curve(findings.fine_tuning) if findings.fine_tuning else None,
+            "student": _curve(findings.distillation),
+        },
+        "data": _data(findings),
+        "teacher": {
+            "name": findings.teacher,
+            "hub_id": findings.teacher_hub_id,
+            "fingerprint": findings.teacher_fingerprint,
+            "layers": findings.teacher_layers,
+            "fine_tuned": findings.fine_tuned,
+        },
+        "stages": dict(findings.stages),
+        "notes": _unique(findings.corpus.notes, findings.notes, benchmark.notes if benchmark else ()),
+        "warnings": _unique(
+            findings.warnings,
+            evaluation.warnings,
+            *(exported.warnings for exported in findings.exported.values()),
+            findings.quantized.warnings if findings.quantized else (),
+        ),
+        "environment": dict(findings.environment),
+        "recipe": dict(findings.recipe),
+    }
+    written["headline"] = _headline(written)
+    written["caveats"] = caveats(written)
+    plain: dict[str, Any] = _plain(written)
+    return plain
+
+
+def _model_row(facts: ModelFacts, findings: Findings) -> dict[str, Any]:
+    scores: ModelScores = next(item for item in findings.evaluation.scores if item.name == facts.name)
+    return {
+        "name": facts.name,
+        "title": TITLES.get(facts.name, facts.name),
+        "size_bytes": facts.size_bytes,
+        "compressed_bytes": facts.compressed_bytes,
+        "parameters": facts.parameters,
+        "zeros": facts.zeros,
+        "accuracy": scores.accuracy.estimate,
+        "ci95": [scores.accuracy.low, scores.accuracy.high],
+        "ci95_method": scores.accuracy.method,
+        "macro_f1": scores.macro_f1.estimate,
+        "macro_f1_ci95": [scores.macro_f1.low, scores.macro_f1.high],
+        "agreement_with_teacher": scores.agreement_with_teacher,
+        "ece": scores.ece,
+        "temperature": scores.temperature,
+        "ece_calibrated": scores.ece_calibrated,
+    }
+
+
+def _headline(written: Mapping[str, Any]) -> dict[str, Any]:
+    models = {row["name"]: row for row in written["models"]}
+    shipped = models[written["verdict"]["model"]]
+    teacher = models[TEACHER]
+    base = models.get(TEACHER_ONNX, teacher)
+    wanted = (shipped["name"], "cpu", 1, None)
+    fast = next((row for row in written["speedups"] if _place(row) == wanted), None)
+    p50 = {row["model"]: row["p50_ms"] for row in written["latency"] if _place(row)[1:] == wanted[1:]}
+    return {
+        "model": shipped["name"],
+        "verdict": written["verdict"]["decision"],
+        "speedup": fast["speedup"] if fast else None,
+        "speedup_ci95": fast["ci95"] if fast else None,
+        "speedup_verdict": fast["verdict"] if fast else None,
+        "p50_ms": p50.get(shipped["name"]),
+        "baseline_p50_ms": p50.get(TEACHER_ONNX),
+        "accuracy_retained": shipped["accuracy"] / teacher["accuracy"] if teacher["accuracy"] else None,
+        "size_ratio": base["size_bytes"] / shipped["size_bytes"],
+        "size_bytes": shipped["size_bytes"],
+        "baseline_size_bytes": base["size_bytes"],
+    }
+
+
+def _place(row: Mapping[str, Any]) -> tuple[str, str, int, int | None]:
+    return row["model"], row["provider"], row["batch_size"], row["sequence_length"]
+
+
+def _quantization(quantized: QuantizedModel | None) -> dict[str, Any] | None:
+    if quantized is None:
+        return None
+    names = ("target", "weight_type", "quantized", "expected", "agreement", "max_abs_difference")
+    return {name: getattr(quantized, name) for name in names}
+
+
+def _pruning(findings: Findings) -> dict[str, Any] | None:
+    requested = findings.recipe.get("prune", {}).get("sparsity", 0.0)
+    student = next((facts for facts in findings.models if facts.name == STUDENT_ONNX), None)
+    if not requested or student is None:
+        return None
+    return {
+        "requested": requested,
+        "zeros": student.zeros,
+        "share_of_parameters": student.zeros / student.parameters,
+        "size_bytes": student.size_bytes,
+        "compressed_bytes": student.compressed_bytes,
+    }
+
+
+def _layer_map(findings: Findings) -> dict[str, Any]:
+    quantized = findings.quantized
+    return {
+        "selection": findings.recipe.get("student", {}).get("layer_selection"),
+        "teacher_layers": findings.teacher_layers,
+        "student_layers": findings.student_layers,
+        "copied_from": list(findings.layer_map),
+        "pruned": bool(findings.recipe.get("prune", {}).get("sparsity", 0.0)),
+        "quantized": quantized is not None and quantized.quantized == quantized.expected,
+    }
+
+
+def _curve(curve: TrainingCurve) -> dict[str, Any]:
+    return {
+        "steps": list(curve.steps),
+        "losses": list(curve.losses),
+        "evaluations": [dict(item) for item in curve.evaluations],
+    }
+
+
+def _data(findings: Findings) -> dict[str, Any]:
+    corpus = findings.corpus
+    return {
+        "source": corpus.source,
+        "hub_id": findings.data_hub_id,
+        "fingerprint": corpus.fingerprint,
+        "labels": list(corpus.labels),
+        "rows": {name: len(split.texts) for name, split in corpus.splits.items()},
+        "majority": findings.evaluation.majority,
+        "max_length": findings.max_length,
+        "truncated": dict(findings.truncated),
+    }
+
+
+def _unique(*groups: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(text for group in groups for text in group))
+
+
+def _plain(value: Any) -> Any:
+    """Turn a value into what JSON can hold; a number that is not finite becomes ``None``."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | bool | int) else str(value)

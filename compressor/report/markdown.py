@@ -1,0 +1,84 @@
+"""report.md: short enough for a pull-request comment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from compressor.report import words
+
+MARKS = {"ship": "✅", "do not ship": "❌", "cannot tell": "❔"}
+
+
+def markdown(document: Mapping[str, Any]) -> str:
+    """Draw report.md from the content of report.json."""
+    head, verdict = document["headline"], document["verdict"]
+    lines = [
+        f"# {escape(document['title'])}",
+        "",
+        f"{MARKS[verdict['decision']]} **{escape(verdict['sentence'])}**",
+        "",
+        f"**{headline(head)}**",
+        "",
+        model_table(document),
+        "",
+        *_behaviour(document),
+    ]
+    for title, texts in (("Warnings", document["warnings"]), ("Caveats", document["caveats"])):
+        if texts:
+            lines += ["", f"### {title}", *(f"- {escape(text)}" for text in texts)]
+    return "\n".join(lines) + "\n"
+
+
+def headline(head: Mapping[str, Any]) -> str:
+    """The run in one line: speed, accuracy, size."""
+    size = f"{words.times(head['size_ratio'])} smaller ({words.megabytes(head['size_bytes'])})"
+    kept = f"keeps {words.percent(head['accuracy_retained'])} of the accuracy"
+    if head["speedup"] is None:
+        return f"{size}, {kept}; speed was not measured."
+    interval = f" ({words.times_between(head['speedup_ci95'])})" if head["speedup_ci95"] else ""
+    speed = "faster" if head["speedup_verdict"] == "faster" else f"the speed ({head['speedup_verdict']})"
+    return f"{words.times(head['speedup'])} {speed}{interval}, {size}, {kept}."
+
+
+def model_table(document: Mapping[str, Any]) -> str:
+    """The models with their scores, latency and size."""
+    header = ["model", "size", "accuracy (95%)", "macro-F1", "agrees", "1 text", "speed-up"]
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *_models(document)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def escape(text: str) -> str:
+    """Keep a text from being read as Markdown or HTML, or from ending a line."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))
+
+
+def _models(document: Mapping[str, Any]) -> list[list[str]]:
+    own = {row["model"]: row for row in document["latency"] if _is_own(row)}
+    ratios = {row["model"]: row for row in document["speedups"] if _is_own(row)}
+    return [
+        [
+            escape(row["title"]),
+            words.megabytes(row["size_bytes"]),
+            f"{words.percent(row['accuracy'])} ({words.percents(row['ci95'])})",
+            words.percent(row["macro_f1"]),
+            words.percent(row["agreement_with_teacher"]),
+            words.millis(own.get(row["name"], {}).get("p50_ms")),
+            words.times(ratios.get(row["name"], {}).get("speedup")),
+        ]
+        for row in document["models"]
+    ]
+
+
+def _is_own(row: Mapping[str, Any]) -> bool:
+    return row["batch_size"] == 1 and row["sequence_length"] is None and row["provider"] == "cpu"
+
+
+def _behaviour(document: Mapping[str, Any]) -> Iterator[str]:
+    found = next(item for item in document["comparisons"] if item["model"] == document["verdict"]["model"])
+    yield (
+        f"Of {document['verdict']['rows']:,} test rows {found['flipped']:,} have another label than the teacher's: "
+        f"{found['broken']:,} broken, {found['repaired']:,} repaired, {found['moved']:,} wrong before and after. "
+        f"McNemar's test: {words.p_is(document['verdict']['mcnemar_p'])}."
+    )

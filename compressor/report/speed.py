@@ -1,0 +1,80 @@
+"""What the benchmark's raw samples say, as parts of report.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compressor.artifacts import TEACHER, TEACHER_ONNX, Benchmark, LatencyRow
+from compressor.benchmark import summary
+
+# Four decimals are a tenth of a microsecond: below the clock, and half the file.
+DECIMALS = 4
+
+
+def latency_rows(benchmark: Benchmark | None) -> list[dict[str, Any]]:
+    """Percentiles and throughput of each measured cell, beside its raw samples."""
+    return [_latency_row(row) for row in benchmark.latency] if benchmark else []
+
+
+def _latency_row(row: LatencyRow) -> dict[str, Any]:
+    names = (f"p{percentile}_ms" for percentile in summary.PERCENTILES)
+    interval = summary.median_interval(row)
+    return {
+        "model": row.model,
+        "provider": row.provider,
+        "threads": row.threads,
+        "batch_size": row.batch_size,
+        "sequence_length": row.sequence_length,
+        **{name: round(value, DECIMALS) for name, value in zip(names, summary.percentiles(row), strict=True)},
+        "p50_ci95": [round(value, DECIMALS) for value in interval] if interval else None,
+        "throughput": round(summary.throughput(row), 2),
+        "processes": row.processes,
+        "calls": list(row.calls),
+        "samples": [round(sample, DECIMALS) for sample in row.samples],
+    }
+
+
+def speedups(benchmark: Benchmark | None) -> list[dict[str, Any]]:
+    """Every cell of every student against the teacher in onnxruntime on the same provider."""
+    if benchmark is None:
+        return []
+    cells = {_cell(row): row for row in benchmark.latency}
+    found = []
+    for row in benchmark.latency:
+        base = cells.get((TEACHER_ONNX, row.provider, row.batch_size, row.sequence_length))
+        if base is None or row.model in (TEACHER, TEACHER_ONNX):
+            continue
+        ratio = summary.ratio(base, row)
+        found.append(
+            {
+                "model": row.model,
+                "provider": row.provider,
+                "batch_size": row.batch_size,
+                "sequence_length": row.sequence_length,
+                "speedup": ratio.value,
+                "ci95": None if ratio.low is None or ratio.high is None else [ratio.low, ratio.high],
+                "verdict": summary.verdict(ratio, benchmark.noise_floor),
+            }
+        )
+    return found
+
+
+def costs(benchmark: Benchmark | None) -> list[dict[str, Any]]:
+    """Load time, first inference and memory of each model."""
+    if benchmark is None:
+        return []
+    return [
+        {
+            "model": cost.model,
+            "provider": cost.provider,
+            "import_ms": cost.import_ms,
+            "load_ms": cost.load_ms,
+            "first_ms": cost.first_ms,
+            "peak_rss_bytes": cost.peak_rss_bytes,
+        }
+        for cost in benchmark.costs
+    ]
+
+
+def _cell(row: LatencyRow) -> tuple[str, str, int, int | None]:
+    return row.model, row.provider, row.batch_size, row.sequence_length

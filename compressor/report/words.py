@@ -1,0 +1,63 @@
+"""Numbers as the report prints them: one way for each kind, shared by all renderers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compressor.statistics import points
+
+
+def percent(share: float | None, decimals: int = 1) -> str:
+    """A share as in ``93.1%``."""
+    return "–" if share is None else f"{100 * share:.{decimals}f}%"
+
+
+def percents(interval: Sequence[float] | None) -> str:
+    """An interval of shares as in ``91.8–94.2%``."""
+    return "–" if interval is None else f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}%"
+
+
+def signed(share: float | None) -> str:
+    """A difference of shares in points, as in ``−0.4``."""
+    return "–" if share is None else points(share)
+
+
+def megabytes(size: float | None) -> str:
+    """Bytes as in ``67.6 MB``, a megabyte being 10^6."""
+    return "–" if size is None else f"{size / 1e6:,.1f} MB"
+
+
+def millis(value: float | None) -> str:
+    """Milliseconds to three digits, as in ``8.12 ms``."""
+    if value is None:
+        return "–"
+    return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms" if value >= 10 else f"{value:.2f} ms"
+
+
+def times(ratio: float | None) -> str:
+    """A ratio as in ``3.0×``."""
+    return "–" if ratio is None else f"{ratio:.1f}×" if ratio >= 2 else f"{ratio:.2f}×"
+
+
+def times_between(interval: Sequence[float] | None) -> str:
+    """An interval of ratios as in ``2.9–3.1×``."""
+    return "–" if interval is None else f"{interval[0]:.2f}–{interval[1]:.2f}×"
+
+
+def seconds(value: float) -> str:
+    """A duration as in ``28 min 30 s``."""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def p_value(value: float) -> str:
+    """A p-value as in ``0.03`` or ``<0.001``."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def p_is(value: float) -> str:
+    """A p-value in a sentence, as in ``p = 0.03`` or ``p < 0.001``."""
+    return "p < 0.001" if value < 0.001 else f"p = {p_value(value)}"

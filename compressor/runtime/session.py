@@ -1,0 +1,197 @@
+"""The one place where an onnxruntime session is made: what is measured is what ships."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as _raised
+
+from compressor.errors import CompressorError, ManifestError, ProviderError, UserError
+from compressor.runtime.machine import available_cores, has_vnni
+
+Provider = Literal["cpu", "cuda"]
+
+PROVIDERS: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+# onnxruntime's exceptions have no common base below Exception.
+_FAILURES: tuple[type[Exception], ...] = (
+    _raised.EPFail,
+    _raised.EngineError,
+    _raised.Fail,
+    _raised.InvalidArgument,
+    _raised.InvalidGraph,
+    _raised.InvalidProtobuf,
+    _raised.NoModel,
+    _raised.NoSuchFile,
+    _raised.NotImplemented,
+    _raised.RuntimeException,
+    RuntimeError,
+    ValueError,
+)
+
+# A failing call is logged and raised; the exception says it all.
+_FATAL = 4
+
+# Calls from this many tokens on give their scratch memory back; below it the arena is small, and
+# giving it back would cost more than the call's noise.
+_LARGE_CALL = 1024
+
+
+@dataclass(frozen=True)
+class Session:
+    """An ONNX model that is ready to run; safe for concurrent callers.
+
+    Attributes:
+        path: The file that it was loaded from.
+        provider: Where it runs, as onnxruntime confirmed it.
+        threads: Threads of one call.
+        inputs: Names of the model's inputs, in its order.
+        outputs: Names of the model's outputs, in its order.
+        inner: onnxruntime's own session.
+    """
+
+    path: Path
+    provider: Provider
+    threads: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    inner: onnxruntime.InferenceSession = field(repr=False)
+    _small: onnxruntime.RunOptions = field(repr=False)
+    _large: onnxruntime.RunOptions = field(repr=False)
+
+    def run(self, feeds: Mapping[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
+        """Compute the model's first output.
+
+        Args:
+            feeds: One array of shape (batch, sequence) for each of ``inputs``.
+
+        Returns:
+            The output, for a classifier its logits of shape (batch, labels).
+
+        Raises:
+            CompressorError: onnxruntime refused the call.
+        """
+        size = next(iter(feeds.values())).size
+        options = self._large if size >= _LARGE_CALL else self._small
+        try:
+            output = self.inner.run(self.outputs[:1], feeds, options)[0]
+        except _FAILURES as error:
+            shapes = ", ".join(f"{name} {'x'.join(map(str, value.shape))}" for name, value in feeds.items())
+            raise CompressorError(f"{self.path} failed on {shapes}: {_reason(error)}") from error
+        return np.asarray(output, dtype=np.float32)
+
+
+def open_session(path: Path, *, provider: Provider = "cpu", threads: int | None = None) -> Session:
+    """Load an ONNX model.
+
+    Args:
+        path: The ONNX file.
+        provider: Where it must run; there is no silent fall-back.
+        threads: Threads of one call. Default: the cores that this process may use.
+
+    Raises:
+        ManifestError: The file is missing or is not a model that this onnxruntime can load.
+        ProviderError: The provider is not there.
+        UserError: The number of threads is not one.
+    """
+    if threads is not None and threads < 1:
+        raise UserError(f"{threads} threads cannot run a model.", "Ask for at least 1, or for none to use all cores.")
+    wanted = _available(provider)
+    count = threads or available_cores()
+    try:
+        inner = onnxruntime.InferenceSession(
+            str(path),
+            _options(count),
+            providers=wanted,
+            # Otherwise a provider that fails is replaced by the CPU, with a message on stdout.
+            enable_fallback=0,
+        )
+    except _FAILURES as error:
+        if provider != "cpu" and not isinstance(error, (_raised.InvalidProtobuf, _raised.NoSuchFile)):
+            raise ProviderError(f"The {provider} provider failed to start: {_reason(error)}", _CUDA_REMEDY) from error
+        raise ManifestError(
+            f"{path} cannot be loaded by onnxruntime {onnxruntime.__version__}: {_reason(error)}",
+            "Download or copy the file again, or export the model anew.",
+        ) from error
+    _confirm(provider, inner.get_providers())
+    return Session(
+        path=path,
+        provider=provider,
+        threads=count,
+        inputs=tuple(item.name for item in inner.get_inputs()),
+        outputs=tuple(item.name for item in inner.get_outputs()),
+        inner=inner,
+        _small=_run_options(shrink=False),
+        _large=_run_options(shrink=provider == "cpu"),
+    )
+
+
+_CUDA_REMEDY = (
+    "Check nvidia-smi, and that CUDA and cuDNN are installed: pip install 'onnxruntime-gpu[cuda,cudnn]'. "
+    "Or use --provider cpu."
+)
+
+
+def _available(provider: Provider) -> list[Any]:
+    if provider not in PROVIDERS:
+        raise ProviderError(f"Provider {provider!r} is not known.", f"Choose one of {', '.join(PROVIDERS)}.")
+    built = onnxruntime.get_available_providers()
+    if PROVIDERS[provider] not in built:
+        raise ProviderError(
+            f"The {provider} provider was asked for, but this onnxruntime {onnxruntime.__version__} "
+            f"was built with {', '.join(built)} only.",
+            "Install the GPU build in its place: pip uninstall onnxruntime, then pip install onnxruntime-gpu. "
+            "Or use --provider cpu.",
+        )
+    if provider == "cpu":
+        return [PROVIDERS["cpu"]]
+    # Finds CUDA and cuDNN where pip has installed them.
+    getattr(onnxruntime, "preload_dlls", lambda: None)()
+    # The CPU stays behind it for the few nodes on shapes, which onnxruntime keeps there on purpose.
+    return [(PROVIDERS["cuda"], {"arena_extend_strategy": "kSameAsRequested"}), PROVIDERS["cpu"]]
+
+
+def _confirm(provider: Provider, obtained: list[str]) -> None:
+    if not obtained or obtained[0] != PROVIDERS[provider]:
+        raise ProviderError(
+            f"The {provider} provider was asked for, but the session runs on {', '.join(obtained)}.", _CUDA_REMEDY
+        )
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # A memory pattern is kept for each shape met, and real texts come in hundreds of shapes.
+    options.enable_mem_pattern = False
+    # Threads spin during a call, which is fast, and rest after it: otherwise they take the cores
+    # from the caller and from every other session of the process.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if not has_vnni():
+        # Without VNNI, products of unsigned activations and signed weights saturate at 16 bits and the
+        # labels are wrong. This turns such weights into unsigned ones while loading; 7-bit and unsigned
+        # weights are left alone. With VNNI it would only cost speed, so it is not set there.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
+def _run_options(*, shrink: bool) -> onnxruntime.RunOptions:
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = _FATAL
+    if shrink:
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
+
+
+def _reason(error: Exception) -> str:
+    # "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Load model from ... failed:Protobuf parsing failed."
+    return str(error).rsplit(" : ", 1)[-1].strip()

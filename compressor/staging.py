@@ -1,0 +1,193 @@
+"""A folder that is written aside, and moved into place once it is whole."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from compressor.errors import OutputError
+from compressor.runtime.manifest import MANIFEST
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def check_output(output_dir: Path, overwrite: bool = False, bytes_needed: int = 0) -> None:
+    """Make sure that a run can be written, before hours are spent on it. Leaves nothing behind.
+
+    Args:
+        output_dir: The folder that the run is to become.
+        overwrite: An earlier run there may be replaced.
+        bytes_needed: What the run will take on disk, roughly.
+
+    Raises:
+        OutputError: The folder exists, is not a run, cannot be written, or the disk is too small.
+    """
+    try:
+        _check_place(output_dir.resolve(), overwrite)
+        _check_disk(output_dir.resolve(), bytes_needed)
+    except OSError as error:
+        raise OutputError(
+            f"Output folder {output_dir} cannot be written: {error.strerror}.", "Choose another --output-dir."
+        ) from error
+
+
+@contextmanager
+def staging(output_dir: Path, overwrite: bool = False, bytes_needed: int = 0) -> Iterator[Path]:
+    """Offer a folder to write into, which becomes ``output_dir`` at the end of the block.
+
+    It lies beside ``output_dir``, so that the move is one rename. Where the block fails or is
+    interrupted it is removed, and what was at ``output_dir`` stays as it was.
+
+    Args:
+        output_dir: The folder that the run is to become.
+        overwrite: An earlier run there may be replaced.
+        bytes_needed: What the run will take on disk, roughly.
+
+    Yields:
+        The folder to write into.
+
+    Raises:
+        OutputError: As ``check_output`` does; or the disk became full.
+    """
+    place = output_dir.resolve()
+    _mend(place)
+    check_output(output_dir, overwrite, bytes_needed)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    stage = Path(tempfile.mkdtemp(prefix=_partial(place), dir=place.parent))
+    lock = os.open(stage, os.O_RDONLY)
+    try:
+        # Held until this process ends, however it ends: so the leftovers of a killed run are known.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield stage
+        _sync(stage)
+        _move(stage, place, overwrite)
+    except Exception as error:
+        if _is_full(error):
+            raise OutputError(
+                f"No space left on the disk of {output_dir}.",
+                "Free some, or choose another --output-dir, and give the same command again: it continues.",
+            ) from error
+        raise
+    finally:
+        os.close(lock)
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _check_place(place: Path, overwrite: bool) -> None:
+    if not place.name or place == Path.cwd() or place in Path.cwd().parents:
+        raise OutputError(f"Output folder {place} is one that you are in.", "Name a new folder with --output-dir.")
+    if not os.path.lexists(place):
+        return
+    if not place.is_dir():
+        raise OutputError(f"Output folder {place} is a file.", "Choose another --output-dir, or remove the file.")
+    if not any(place.iterdir()):
+        return
+    if not (place / MANIFEST).is_file():
+        raise OutputError(
+            f"Output folder {place} exists, and is not a run: it has no manifest.json.",
+            "Choose another --output-dir; --overwrite replaces only what compress has written.",
+        )
+    if not overwrite:
+        raise OutputError(
+            f"Output folder {place} exists.", "Replace the run in it with --overwrite, or choose another --output-dir."
+        )
+
+
+def _check_disk(place: Path, bytes_needed: int) -> None:
+    ground = next(folder for folder in place.parents if os.path.lexists(folder))
+    if not ground.is_dir():
+        raise OutputError(
+            f"Output folder {place} lies below {ground}, which is a file.", "Choose another --output-dir."
+        )
+    # Tried, since permission bits do not tell (root, read-only mounts, quotas); under the name that the
+    # run will have there, since a name may be too long.
+    Path(tempfile.mkdtemp(prefix=_partial(place), dir=ground)).rmdir()
+    free = shutil.disk_usage(ground).free
+    if free < bytes_needed:
+        raise OutputError(
+            f"The disk of {place} has {free / 1e6:,.0f} MB free; the run needs about {bytes_needed / 1e6:,.0f} MB.",
+            "Free some, or choose another --output-dir.",
+        )
+
+
+def _move(stage: Path, place: Path, overwrite: bool) -> None:
+    # mkdtemp made it for its owner alone; a run folder is as open as any other new folder.
+    mask = os.umask(0)
+    os.umask(mask)
+    stage.chmod(0o777 & ~mask)
+    _check_place(place, overwrite)  # something may have come there meanwhile
+    old = place.with_name(f"{_replaced(place)}{os.getpid()}")
+    moved = place.is_dir()
+    try:
+        if moved:
+            place.rename(old)
+        stage.rename(place)
+    except BaseException:
+        if moved and old.is_dir() and not place.exists():
+            old.rename(place)
+        raise
+    _sync_path(place.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _mend(place: Path) -> None:
+    """Clear away what killed runs have left, and put back a run that one was about to replace."""
+    if not place.parent.is_dir():
+        return
+    for old in place.parent.glob(f"{_glob(_replaced(place))}*"):
+        if place.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(place)
+    for stage in place.parent.glob(f"{_glob(_partial(place))}*"):
+        if not _is_held(stage):
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+def _partial(place: Path) -> str:
+    return f".{place.name}.partial-"
+
+
+def _replaced(place: Path) -> str:
+    return f".{place.name}.replaced-"
+
+
+def _glob(name: str) -> str:
+    return "".join(f"[{mark}]" if mark in "*?[" else mark for mark in name)
+
+
+def _is_held(stage: Path) -> bool:
+    with suppress(OSError):
+        lock = os.open(stage, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+    return False
+
+
+def _is_full(error: Exception) -> bool:
+    # safetensors reports a full disk in an exception of its own, by the system's number.
+    return getattr(error, "errno", None) in _FULL or "os error 28" in str(error) or "StorageFull" in str(error)
+
+
+def _sync(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        if not path.is_symlink():
+            _sync_path(path)
+
+
+def _sync_path(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,108 @@
+"""Batches hold texts of similar length, in an order that a resumed run repeats, padded to their longest."""
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from compressor.batches import BucketSampler, Collator
+
+LENGTHS = np.random.default_rng(0).integers(3, 120, 4000)
+
+
+def batches(sampler: BucketSampler, size: int) -> list[np.ndarray]:
+    order = np.fromiter(sampler, dtype=int)
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def test_each_row_comes_once_an_epoch():
+    assert sorted(BucketSampler(LENGTHS, 32, seed=1)) == list(range(4000))
+
+
+def test_a_batch_pads_far_less_than_a_shuffled_one():
+    padded = sum(LENGTHS[batch].max() * len(batch) for batch in batches(BucketSampler(LENGTHS, 32, seed=1), 32))
+    shuffled = np.random.default_rng(1).permutation(LENGTHS).reshape(-1, 32)
+    assert padded < 1.06 * LENGTHS.sum()
+    assert (shuffled.max(axis=1) * 32).sum() > 1.6 * LENGTHS.sum()
+
+
+def test_batches_do_not_come_in_order_of_length():
+    means = [LENGTHS[batch].mean() for batch in batches(BucketSampler(LENGTHS, 32, seed=1), 32)]
+    assert abs(np.corrcoef(means, range(len(means)))[0, 1]) < 0.3
+
+
+def test_the_order_is_a_function_of_seed_and_epoch():
+    first, again, other = BucketSampler(LENGTHS, 8, 1), BucketSampler(LENGTHS, 8, 1), BucketSampler(LENGTHS, 8, 2)
+    list(first)
+    for sampler in (first, again, other):
+        sampler.set_epoch(3)
+    assert list(first) == list(again)
+    assert list(first) != list(other)
+    again.set_epoch(4)
+    assert list(first) != list(again)
+
+
+def test_a_smaller_last_batch_stays_last():
+    lengths = np.arange(70)
+    for batch in batches(BucketSampler(lengths, 32, seed=0), 32)[:-1]:
+        assert len(batch) == 32
+        assert set(np.diff(np.sort(lengths[batch]))) == {1}
+
+
+def test_fewer_rows_than_a_batch_and_none_are_fine():
+    assert sorted(BucketSampler([5, 2], 32, seed=0)) == [0, 1]
+    assert list(BucketSampler([], 32, seed=0)) == []
+
+
+def test_accelerate_hands_the_epoch_on_to_the_sampler():
+    from accelerate import Accelerator
+
+    sampler = BucketSampler(LENGTHS[:64], 8, seed=0)
+    loader = Accelerator(cpu=True).prepare(DataLoader(list(range(64)), batch_size=8, sampler=sampler))
+    loader.set_epoch(2)
+    seen = torch.cat(list(loader)).tolist()
+    expected = BucketSampler(LENGTHS[:64], 8, seed=0)
+    expected.set_epoch(2)
+    assert seen == list(expected)
+
+
+ROWS = [
+    {"input_ids": [2, 7, 3], "token_type_ids": [0, 0, 0], "attention_mask": [1, 1, 1], "labels": 1, "length": 3},
+    {"input_ids": [2, 3], "token_type_ids": [0, 0], "attention_mask": [1, 1], "labels": 0, "length": 2},
+]
+
+
+def test_rows_are_padded_to_the_longest_of_the_batch():
+    batch = Collator(pad_token_id=9)(ROWS)
+    assert set(batch) == {"input_ids", "token_type_ids", "attention_mask", "labels"}
+    assert batch["input_ids"].tolist() == [[2, 7, 3], [2, 3, 9]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert batch["token_type_ids"].tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert batch["labels"].tolist() == [1, 0]
+    assert all(tensor.dtype == torch.int64 for tensor in batch.values())
+
+
+def test_padding_goes_left_and_to_a_multiple_where_asked():
+    batch = Collator(pad_token_id=9, padding_side="left", pad_to_multiple_of=4)(ROWS)
+    assert batch["input_ids"].tolist() == [[9, 2, 7, 3], [9, 9, 2, 3]]
+    assert batch["attention_mask"].tolist() == [[0, 1, 1, 1], [0, 0, 1, 1]]
+
+
+def test_soft_labels_become_one_float_tensor():
+    rows = [{**row, "soft_labels": np.array([0.5, -1.0], dtype=np.float32)} for row in ROWS]
+    soft = Collator(pad_token_id=0)(rows)["soft_labels"]
+    assert soft.dtype == torch.float32
+    assert soft.tolist() == [[0.5, -1.0], [0.5, -1.0]]
+
+
+def test_it_pads_as_transformers_does():
+    from transformers import DataCollatorWithPadding
+
+    from tests import tiny
+
+    tokenizer = tiny.tokenizer()
+    rows = [dict(tokenizer(text), labels=index % 2) for index, (text, _) in enumerate(tiny.reviews(9))]
+    theirs = DataCollatorWithPadding(tokenizer)([dict(row) for row in rows])
+    ours = Collator(tokenizer.pad_token_id)(rows)
+    assert {name: tensor.tolist() for name, tensor in ours.items()} == {
+        name: tensor.tolist() for name, tensor in theirs.items()
+    }

@@ -1,0 +1,77 @@
+"""Magnitude pruning: schedule, masks, and that they hold."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from compressor.architectures import ARCHITECTURES, architecture_of
+from compressor.prune import RISE_END, MagnitudePruner, encoder_weights, magnitude_masks, scheduled_sparsity
+from tests import tiny
+
+
+def test_masks_remove_the_smallest_weights_of_all_matrices_together():
+    small = nn.Parameter(torch.tensor([[0.1, -0.2], [0.3, 5.0]]))
+    large = nn.Parameter(torch.tensor([[1.0, -2.0], [3.0, 0.05]]))
+    masks = magnitude_masks([small, large], 0.5)
+    assert masks[0].tolist() == [[False, False], [False, True]]
+    assert masks[1].tolist() == [[True, True], [True, False]]
+
+
+def test_no_sparsity_removes_nothing():
+    assert magnitude_masks([nn.Parameter(torch.randn(3, 3))], 0.0)[0].all()
+
+
+def test_schedule_is_cubic_between_its_ends():
+    assert scheduled_sparsity(0.8, 0.0) == 0
+    assert scheduled_sparsity(0.8, 0.4) == pytest.approx(0.8 * (1 - 0.5**3))  # half of the rise
+    assert scheduled_sparsity(0.8, RISE_END) == pytest.approx(0.8)
+    assert scheduled_sparsity(0.8, 1.0) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("model_type", sorted(ARCHITECTURES))
+def test_all_six_products_of_every_layer_are_pruned(model_type):
+    model = tiny.model(model_type)
+    weights = encoder_weights(model, architecture_of(model.config))
+    assert len(weights) == 6 * 4
+    linear = sum(m.weight.numel() for m in model.get_submodule(architecture_of(model.config).layers).modules()
+                 if isinstance(m, nn.Linear))  # fmt: skip
+    assert sum(weight.numel() for weight in weights) == linear
+
+
+def _train(pruner, weights, steps, start=0, max_steps=100):
+    for step in range(start + 1, start + steps + 1):
+        with torch.no_grad():
+            for weight in weights:
+                weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(step)) * 0.01)
+        pruner.on_step_end(None, SimpleNamespace(global_step=step, max_steps=max_steps), None)
+
+
+def _weights():
+    torch.manual_seed(0)
+    return [nn.Parameter(torch.randn(20, 20)) for _ in range(3)]
+
+
+def test_the_full_sparsity_is_reached_and_holds_to_the_end():
+    weights = _weights()
+    pruner = MagnitudePruner(weights, 0.4)
+    _train(pruner, weights, 69)
+    assert not pruner.finished()
+    _train(pruner, weights, 1, start=69)
+    assert pruner.finished()
+    zeros = [weight == 0 for weight in weights]
+    assert sum(int(zero.sum()) for zero in zeros) == round(0.4 * 1200)
+    _train(pruner, weights, 30, start=70)
+    assert all(torch.equal(zero, weight == 0) for zero, weight in zip(zeros, weights, strict=True))
+
+
+@pytest.mark.parametrize("killed_after", [13, 47, 70, 85])
+def test_a_pruning_that_is_continued_ends_with_the_same_weights(killed_after):
+    whole, cut = _weights(), _weights()
+    _train(MagnitudePruner(whole, 0.6), whole, 100)
+    _train(MagnitudePruner(cut, 0.6), cut, killed_after)
+    again = MagnitudePruner(cut, 0.6)
+    again.on_train_begin(None, SimpleNamespace(global_step=killed_after, max_steps=100), None)
+    _train(again, cut, 100 - killed_after, start=killed_after)
+    assert all(torch.equal(a, b) for a, b in zip(whole, cut, strict=True))

@@ -1,0 +1,178 @@
+"""report.json, report.md and the model card."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from compressor.artifacts import Benchmark
+from compressor.evaluate import evaluate
+from compressor.report import document, model_card, write_report
+from compressor.report.markdown import markdown
+from compressor.report.write import render, to_json
+from tests.report_inputs import LABELS, findings
+
+SCHEMA = json.loads((Path(__file__).parents[1] / "compressor/report/schema.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def written() -> dict:
+    return document(findings())
+
+
+def single_round() -> Benchmark:
+    found = findings().benchmark
+    rows = tuple(
+        type(row)(row.model, row.provider, row.threads, row.batch_size, row.sequence_length, row.samples[:40], 1, (40,))
+        for row in found.latency
+    )
+    return Benchmark(rows, found.costs)
+
+
+# --- report.json ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"rows": 1},
+        {"sparsity": 0.0, "quantized": None, "benchmark": None, "layer_map": ()},
+        {"benchmark": single_round()},
+        {"drop": 0.05},
+    ],
+    ids=["full", "one test row", "least", "one round", "bad student"],
+)
+def test_the_document_is_valid_under_the_committed_schema(changes: dict) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.Draft202012Validator(SCHEMA).validate(document(findings(**changes)))
+
+
+def test_the_schema_rejects_a_field_that_it_does_not_know(written: dict) -> None:
+    with pytest.raises(jsonschema.ValidationError, match="'surprise' was unexpected"):
+        jsonschema.Draft202012Validator(SCHEMA).validate({**written, "surprise": 1})
+
+
+def test_the_file_holds_what_is_returned(tmp_path: Path) -> None:
+    returned = write_report(tmp_path / "report", findings())
+    assert json.loads((tmp_path / "report/report.json").read_text(encoding="utf-8")) == returned
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.json", "report.md", "report.html"}
+
+
+def test_the_pages_can_be_drawn_again_from_report_json_alone(tmp_path: Path) -> None:
+    write_report(tmp_path, findings())
+    first = {name: (tmp_path / name).read_bytes() for name in ("report.md", "report.html")}
+    render(json.loads((tmp_path / "report.json").read_text(encoding="utf-8")), tmp_path)
+    assert {name: (tmp_path / name).read_bytes() for name in first} == first
+
+
+def test_lists_of_numbers_are_written_on_one_line_and_texts_are_left_alone() -> None:
+    text = to_json({"samples": [1.5, 2, 3e-05], "text": "[\n1,\n2]", "empty": []})
+    assert '"samples": [ 1.5, 2, 3e-05 ]' in text
+    assert json.loads(text)["text"] == "[\n1,\n2]"
+
+
+def test_the_headline_follows_from_the_tables(written: dict) -> None:
+    head = written["headline"]
+    models = {row["name"]: row for row in written["models"]}
+    p50 = {
+        row["model"]: row["p50_ms"]
+        for row in written["latency"]
+        if row["batch_size"] == 1 and row["sequence_length"] is None
+    }
+    assert head["speedup"] == pytest.approx(p50["teacher_onnx"] / p50["student_int8"], rel=1e-3)
+    assert head["speedup_ci95"][0] < head["speedup"] < head["speedup_ci95"][1]
+    assert head["size_ratio"] == pytest.approx(438.2 / 67.6)
+    assert head["accuracy_retained"] == models["student_int8"]["accuracy"] / models["teacher"]["accuracy"]
+
+
+def test_percentiles_are_those_of_the_samples_beside_them(written: dict) -> None:
+    row = written["latency"][0]
+    assert [row["p50_ms"], row["p99_ms"]] == pytest.approx(np.percentile(row["samples"], [50, 99]), abs=1e-3)
+
+
+def test_without_an_int8_model_the_fp32_student_is_judged() -> None:
+    full = findings()
+    models, test = full.models[:3], full.corpus.splits["test"]
+    evaluation = evaluate(models, test.labels, LABELS, test.texts)
+    found = document(replace(full, models=models, quantized=None, evaluation=evaluation))
+    assert found["verdict"]["model"] == found["headline"]["model"] == "student_onnx"
+    assert found["quantization"] is None
+
+
+def test_numbers_that_json_cannot_hold_become_null() -> None:
+    found = document(findings(environment={"memory": float("inf"), "cores": np.int64(2)}))
+    assert found["environment"] == {"memory": None, "cores": 2}
+
+
+def test_a_place_where_the_student_is_slower_is_a_caveat(written: dict) -> None:
+    assert written["caveats"][0] == (
+        "The model that ships is slower than the teacher in onnxruntime at: batch 8, 128 tokens."
+    )
+
+
+def test_one_round_proves_no_difference() -> None:
+    found = document(findings(benchmark=single_round()))
+    assert {row["verdict"] for row in found["speedups"]} == {"no difference"}
+    assert found["headline"]["speedup_ci95"] is None
+
+
+def test_a_pruned_student_comes_with_the_word_that_zeros_are_not_speed(written: dict) -> None:
+    assert any("do not speed onnxruntime up" in text for text in written["caveats"])
+    assert not any("Sparse" in text for text in document(findings(sparsity=0.0))["caveats"])
+
+
+# --- report.md --------------------------------------------------------------------------------
+
+
+def test_the_markdown_leads_with_verdict_and_headline(written: dict) -> None:
+    lines = markdown(written).splitlines()
+    assert lines[2].startswith("❔ **Cannot tell with 1,500 test rows")
+    assert re.fullmatch(
+        r"\*\*3\.0× faster \(.*×\), 6\.5× smaller \(67\.6 MB\), keeps 9\d\.\d% of the accuracy\.\*\*", lines[4]
+    )
+
+
+def test_the_markdown_fits_a_comment_and_its_table_has_one_row_per_model(written: dict) -> None:
+    text = markdown(written)
+    assert len(text) < 10_000
+    assert len([line for line in text.splitlines() if line.startswith("| ")]) == 2 + len(written["models"])
+
+
+def test_names_cannot_break_out_of_the_markdown() -> None:
+    text = markdown(document(findings(teacher="a|b <script> `x`\n# y", warnings=("<img src=x>",))))
+    assert text.splitlines()[0] == r"# a\|b \<script\> \`x\` \# y, 12 to 6 layers"
+    assert r"- \<img src=x\>" in text
+
+
+def test_a_run_without_a_benchmark_says_so() -> None:
+    assert "speed was not measured" in markdown(document(findings(benchmark=None)))
+
+
+# --- model card -------------------------------------------------------------------------------
+
+
+def test_the_card_is_read_by_the_hub_library_with_its_results() -> None:
+    from huggingface_hub import ModelCard
+
+    found = document(findings(teacher_hub_id="acme/bert-tickets", data_hub_id="acme/tickets"))
+    card = ModelCard(model_card(found, "tickets-6l"))
+    shipped = found["models"][-1]
+    assert card.data.base_model == ["acme/bert-tickets"]
+    assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "text-classification")
+    assert {(item.metric_type, item.metric_value) for item in card.data.eval_results} == {
+        ("accuracy", shipped["accuracy"]),
+        ("f1", shipped["macro_f1"]),
+    }
+    assert {"onnx", "int8", "pruned"} <= set(card.data.tags)
+
+
+def test_the_card_of_a_local_teacher_names_no_hub_model(written: dict) -> None:
+    text = model_card(written, "tickets-6l")
+    assert "base_model" not in text
+    assert 'predictor = Predictor("path/to/this/folder")' in text
+    assert "Cannot tell with 1,500 test rows" in text

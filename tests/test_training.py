@@ -1,0 +1,150 @@
+"""The training engine: it learns, it repeats itself, and it survives being killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from compressor.batches import Collator
+from compressor.errors import ProviderError
+from compressor.events import Note, Progress
+from compressor.recipe import DistillRecipe
+from compressor.training import TrainingData, TrainingSettings, last_checkpoint, resolve_device, train
+from tests import tiny, training_script
+from tests.training_script import tokenized
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def weights(student):
+    return {name: tensor.clone() for name, tensor in student.model.state_dict().items()}
+
+
+def assert_equal(first, second):
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+def test_distillation_learns_what_the_teacher_says(tmp_path):
+    data = tokenized(train_rows=320, other_rows=60)
+    events = []
+    recipe = DistillRecipe(epochs=3, batch_size=16, learning_rate=2e-3)
+    student, curve = training_script.run(tmp_path, events.append, recipe, data=data)
+    assert curve.evaluations[-1]["accuracy"] > 0.9
+    assert curve.evaluations[-1]["agreement"] == curve.evaluations[-1]["accuracy"]
+    assert curve.losses[-1] < 0.8 * curve.losses[0]
+    steps = [event for event in events if isinstance(event, Progress)]
+    assert (steps[-1].step, steps[-1].total) == (60, 60)
+    assert set(steps[-1].figures) == {"loss", "agreement"}
+    assert not student.model.training
+
+
+def test_one_seed_gives_one_student_bit_for_bit(tmp_path):
+    first, _ = training_script.run(tmp_path / "a")
+    second, _ = training_script.run(tmp_path / "b")
+    assert_equal(weights(first), weights(second))
+
+
+def test_accumulated_batches_take_the_same_step_as_one_large_batch(tmp_path):
+    # Without dropout and with rows of one length the mean of the means is the mean.
+    data = tokenized(train_rows=64)
+    rows = data.splits["train"].select([0] * 32)
+    sampler = list(range(32))
+
+    class Order(torch.utils.data.Sampler):
+        def __iter__(self):
+            return iter(sampler)
+
+        def __len__(self):
+            return len(sampler)
+
+    found = []
+    for batch, accumulated in ((16, 1), (4, 4)):
+        model = tiny.model("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        train(
+            model,
+            TrainingData(rows, Order(), data.splits["validation"], Collator(0)),
+            TrainingSettings("fine-tune", 1, 1e-3, batch, 0, gradient_accumulation_steps=accumulated),
+            tmp_path / str(batch),
+            lambda event: None,
+        )
+        found.append(model.state_dict())
+    assert all(torch.allclose(found[0][name], found[1][name], atol=1e-5) for name in found[0])
+
+
+def test_the_weights_kept_are_those_of_the_best_validation_accuracy(tmp_path):
+    data = tokenized(train_rows=160, other_rows=40)
+    recipe = DistillRecipe(epochs=4, batch_size=16, learning_rate=1e-3)
+    student, curve = training_script.run(tmp_path, recipe=recipe, data=data)
+    rows = data.splits["validation"]
+    batch = Collator(0)([rows[index] for index in range(len(rows))])
+    labels = batch.pop("labels")
+    with torch.inference_mode():
+        accuracy = float((student.model(**batch).logits.argmax(-1) == labels).float().mean())
+    assert accuracy == pytest.approx(max(entry["accuracy"] for entry in curve.evaluations))
+
+
+def test_training_stops_early_when_nothing_gets_better(tmp_path):
+    data = tokenized(train_rows=64, other_rows=20)
+    recipe = DistillRecipe(epochs=40, batch_size=32, learning_rate=1e-7, patience=2)
+    _, curve = training_script.run(tmp_path, recipe=recipe, data=data)
+    assert len(curve.evaluations) == 3
+
+
+def test_a_pruned_student_is_kept_only_at_its_full_sparsity(tmp_path):
+    student, _ = training_script.run(tmp_path, sparsity=0.5)
+    matrices = [layer.get_submodule(path).weight for layer in student.model.bert.encoder.layer
+                for path in training_script.teacher().architecture.linears]  # fmt: skip
+    zeros = sum(int((matrix == 0).sum()) for matrix in matrices)
+    assert zeros == round(0.5 * sum(matrix.numel() for matrix in matrices))
+
+
+@pytest.mark.parametrize("sparsity", [0.5])
+def test_a_training_killed_in_the_middle_continues_to_the_same_weights(tmp_path, sparsity):
+    whole, _ = training_script.run(tmp_path / "whole", sparsity=sparsity)
+    command = [sys.executable, "-m", "tests.training_script", str(tmp_path), str(sparsity)]
+    process = subprocess.Popen([*command, "0.05"], env=os.environ | {"PYTHONWARNINGS": "ignore"})
+    try:
+        deadline = time.monotonic() + 120
+        while not any((tmp_path / "training").glob("checkpoint-1[4-9]")):
+            assert process.poll() is None, "the training ended before it was killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    events = []
+    again, curve = training_script.run(tmp_path / "training", events.append, sparsity=sparsity)
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any("Continued distil from step 1" in note for note in notes)
+    assert min(event.step for event in events if isinstance(event, Progress)) > 12
+    assert_equal(weights(whole), weights(again))
+    assert curve.evaluations[0]["step"] == 12
+
+
+def test_a_checkpoint_that_was_cut_short_is_not_continued_from(tmp_path):
+    for step, state in ((10, "{}"), (20, '{"epoch": '), (9, "{}")):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    (tmp_path / "checkpoint-30").mkdir()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    assert not (tmp_path / "checkpoint-20").exists()
+    assert not (tmp_path / "checkpoint-30").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_missing_gpu_is_an_error_only_where_it_was_asked_for():
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(ProviderError, match="--device cuda was asked for, but torch .* sees no CUDA device"):
+        resolve_device("cuda")
