@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -21,28 +22,30 @@ _BLOCK = 1 << 20
 
 @contextmanager
 def write_aside(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder of the cache that takes the place of ``folder`` when the block ends well.
+    """Yield an empty folder that becomes ``folder``, in the cache, when the block ends well.
 
-    Another process may have finished the same folder in the meantime: then its copy stays.
+    Another process may have finished the same folder in the meantime: then its copy stays, if it is sealed and whole.
 
     Raises:
         OutputError: The parent folder cannot be written.
     """
-    with beside(folder) as aside:
+    with beside(folder, "--cache-dir") as aside:
         yield aside
-        try:
+        if read_seal(folder) is None:
+            shutil.rmtree(folder, ignore_errors=True)
             aside.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
 
 
 @contextmanager
-def beside(place: Path) -> Iterator[Path]:
+def beside(place: Path, flag: str) -> Iterator[Path]:
     """Yield an empty, hidden folder beside ``place``; at the end it is removed, unless it was moved away.
 
     What killed processes have left there is cleared away first: a folder belongs to a living process as long as
     that holds a lock on it, and the system drops the lock however a process ends.
+
+    Args:
+        place: Where the content belongs; it need not exist.
+        flag: With which the user chooses another parent folder.
 
     Raises:
         OutputError: The parent folder cannot be written.
@@ -53,7 +56,7 @@ def beside(place: Path) -> Iterator[Path]:
         aside, lock = _locked_folder(place)
     except OSError as error:
         raise OutputError(
-            f"Folder {place.parent} cannot be written: {error.strerror or error}.", "Name another one."
+            f"Folder {place.parent} cannot be written: {error.strerror or error}.", f"Choose another {flag}."
         ) from error
     try:
         yield aside
@@ -62,9 +65,37 @@ def beside(place: Path) -> Iterator[Path]:
         os.close(lock)
 
 
+@contextmanager
+def full_disk_explained(place: Path, flag: str) -> Iterator[None]:
+    """Say in the user's words that a disk became full, whichever library met it.
+
+    Args:
+        place: What is being written.
+        flag: With which the user chooses another place.
+
+    Raises:
+        OutputError: No space is left.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_full(error):
+            raise
+        raise OutputError(
+            f"No space left on the disk of {place}.",
+            f"Free some and give the same command again: it continues. Or choose another {flag}.",
+        ) from error
+
+
+def _is_full(error: Exception) -> bool:
+    # safetensors and torch report a full disk in exceptions of their own.
+    words = ("os error 28", "StorageFull", "PytorchStreamWriter failed writing file")
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(word in str(error) for word in words)
+
+
 def _locked_folder(place: Path) -> tuple[Path, int]:
     while True:
-        aside = place.with_name(f"{_partial(place)}{secrets.token_hex(4)}")
+        aside = place.with_name(f"{partial_name(place)}{secrets.token_hex(4)}")
         aside.mkdir()
         lock = os.open(aside, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -74,7 +105,7 @@ def _locked_folder(place: Path) -> tuple[Path, int]:
 
 
 def _sweep(place: Path) -> None:
-    for left in place.parent.glob(f"{escaped(_partial(place))}*"):
+    for left in place.parent.glob(f"{escaped(partial_name(place))}*"):
         with suppress(OSError):
             lock = os.open(left, os.O_RDONLY)
             try:
@@ -84,7 +115,8 @@ def _sweep(place: Path) -> None:
                 os.close(lock)
 
 
-def _partial(place: Path) -> str:
+def partial_name(place: Path) -> str:
+    """How the hidden folders beside a place begin."""
     return f".{place.name}.partial-"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +70,7 @@ class Collator:
     """
 
     pad_token_id: int
-    padding_side: Literal["right", "left"] = "right"
+    padding_side: str = "right"
     pad_to_multiple_of: int = 1
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:

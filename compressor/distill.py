@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from compressor import losses
-from compressor.artifacts import Student, Teacher, Tokenized, TrainingCurve
+from compressor.artifacts import SplitName, Student, Teacher, Tokenized, TrainingCurve
 from compressor.batches import BucketSampler
 from compressor.events import Listener
 from compressor.prune import MagnitudePruner, encoder_weights
@@ -39,8 +39,9 @@ def objective_for(recipe: DistillRecipe, teacher: Teacher, student: Student, dev
 
     The teacher's logits come with the batch; only a hidden weight above 0 runs the teacher itself.
     """
+    tutor: torch.nn.Module = teacher.model
     if recipe.hidden_weight > 0:
-        teacher.model.to(device)
+        tutor.to(device)
 
     def objective(model: PreTrainedModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
         inputs = forward_inputs(batch)
@@ -51,7 +52,7 @@ def objective_for(recipe: DistillRecipe, teacher: Teacher, student: Student, dev
             loss = loss + recipe.hard_weight * losses.hard_label(output.logits, batch["labels"])
         if recipe.hidden_weight > 0:
             with torch.no_grad():
-                states = teacher.model(**inputs, output_hidden_states=True).hidden_states
+                states = tutor(**inputs, output_hidden_states=True).hidden_states
             # Entry 0 of the hidden states is the embeddings' output.
             distances = [
                 losses.hidden_cosine(own, states[layer + 1], inputs["attention_mask"])
@@ -67,7 +68,7 @@ def distill(
     teacher: Teacher,
     student: Student,
     tokenized: Tokenized,
-    answers: dict[str, npt.NDArray[np.float32]],
+    answers: Mapping[SplitName, npt.NDArray[np.float32]],
     collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
     recipe: DistillRecipe,
     prune: PruneRecipe,

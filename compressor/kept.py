@@ -1,14 +1,13 @@
 """Finished training, kept in the cache so that no run repeats it.
 
 A place is named by the content that went into the training: weights, data, settings and seed. It holds a
-Hugging Face folder and ``curve.json``; it appears at once, whole, or not at all.
+Hugging Face folder, sealed with the curve of the training; it appears at once, whole, or not at all.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -16,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from compressor.artifacts import TrainingCurve
+from compressor.aside import SEAL, read_seal, seal, write_aside
 
 FORMAT = 1
 """Raised when a change of this toolkit makes earlier training unusable."""
-
-_CURVE = "curve.json"
 
 
 def place(cache_dir: Path, kind: str, content: Mapping[str, Any]) -> Path:
@@ -47,22 +45,22 @@ def keep(kept: Path, save: Callable[[Path], None], curve: TrainingCurve) -> None
         kept: Its place.
         save: Writes the model into the folder it is given.
         curve: How the training went.
+
+    Raises:
+        OutputError: The cache cannot be written.
     """
-    partial = kept.with_name(f"{kept.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save(partial)
-    (partial / _CURVE).write_text(json.dumps(asdict(curve)), encoding="utf-8")
-    os.replace(partial, kept)
+    with write_aside(kept) as aside:
+        save(aside)
+        seal(aside, asdict(curve))
     shutil.rmtree(training_folder(kept), ignore_errors=True)
 
 
 def is_kept(kept: Path) -> bool:
-    """Say whether a place holds a finished training."""
-    return (kept / _CURVE).is_file()
+    """Say whether a place holds a finished training, each file as it was written."""
+    return read_seal(kept) is not None
 
 
 def read_curve(kept: Path) -> TrainingCurve:
     """Read how a kept training went."""
-    stored = json.loads((kept / _CURVE).read_text(encoding="utf-8"))
+    stored = json.loads((kept / SEAL).read_text(encoding="utf-8"))["facts"]
     return TrainingCurve(tuple(stored["steps"]), tuple(stored["losses"]), tuple(stored["evaluations"]))

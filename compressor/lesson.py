@@ -109,8 +109,8 @@ def teach_teacher(
         journal(Note(f"The teacher has no head for the task; the one that an earlier run trained is used: {where}"))
     else:
         journal(Note(f"The teacher has no head for the task: it is fine-tuned first, and kept in {where}"))
-        rows = len(material.tokenized.splits["train"])
-        with journal.stage("fine-tune", f"the teacher, up to {recipe.teacher.epochs:g} epochs of {rows} texts"):
+        work = effort(recipe.teacher.epochs, len(material.tokenized.splits["train"]))
+        with journal.stage("fine-tune", f"the teacher, {work}"):
             fresh = teacher.with_new_head(checkpoint, facts, material.corpus.labels, recipe.seed)
             curve = finetune.fine_tune(
                 fresh, material.tokenized, material.collate, recipe, kept.training_folder(where), journal
@@ -175,6 +175,11 @@ def teach_student(
     )
     kept.keep(where, pupil.model.save_pretrained, curve)
     return pupil, curve
+
+
+def effort(epochs: float, rows: int) -> str:
+    """Say how long a training will be: ``up to 3 epochs of 8,530 texts``."""
+    return f"up to {epochs:g} epoch{'' if epochs == 1 else 's'} of {rows:,} texts"
 
 
 def _save(tutor: Teacher, folder: Path) -> None:

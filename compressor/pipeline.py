@@ -6,20 +6,22 @@ content, so that the same command continues an interrupted run.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressor import benchmark, delivery, environment, folder, lesson, report
 from compressor.artifacts import STUDENT_ONNX, TEACHER_ONNX, Run
+from compressor.aside import beside
 from compressor.events import Listener, ignore
 from compressor.journal import Journal
+from compressor.quiet import quiet
 from compressor.training import resolve_device
 
 if TYPE_CHECKING:
     from compressor.recipe import Recipe
 
 
+@quiet()
 def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
     """Run a recipe from beginning to end.
 
@@ -36,11 +38,14 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
     """
     journal = Journal(listen)
     recipe = recipe.model_copy(update={"device": resolve_device(recipe.device)})
+    if recipe.benchmark.enabled:
+        benchmark.check(recipe.benchmark)
 
     with journal.stage("teacher", recipe.teacher.model):
         candidate = lesson.find_teacher(recipe, journal)
-        recipe = recipe.model_copy(update={"output_dir": recipe.output_dir or lesson.default_output(candidate, recipe)})
-        folder.check_output(recipe.output_dir, recipe.overwrite, bytes_needed=8 * candidate.facts.parameters)
+        output_dir = recipe.output_dir or lesson.default_output(candidate, recipe)
+        recipe = recipe.model_copy(update={"output_dir": output_dir})
+        folder.check_output(output_dir, recipe.overwrite, bytes_needed=8 * candidate.facts.parameters)
 
     with journal.stage("data", candidate.source):
         material = lesson.read_material(recipe, candidate, journal)
@@ -50,12 +55,13 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
     with journal.stage("soft labels", "what the teacher answers to every text"):
         answers = lesson.ask_teacher(recipe, tutor, material, journal)
 
-    with journal.stage("distil", f"up to {recipe.distill.epochs:g} epochs of {len(answers['train'])} texts"):
+    with journal.stage("distil", f"the student, {lesson.effort(recipe.distill.epochs, len(answers['train']))}"):
         pupil, pupil_curve = lesson.teach_student(recipe, tutor, material, answers, journal)
 
-    with folder.staging(recipe.output_dir, recipe.overwrite) as staging, tempfile.TemporaryDirectory() as aside:
+    export_dir = recipe.cache_dir.expanduser() / "onnx"
+    with folder.staging(output_dir, recipe.overwrite) as staging, beside(export_dir, "--cache-dir") as aside:
         with journal.stage("export", "teacher and student, fused, compared with torch"):
-            files = delivery.export(recipe, tutor, pupil, material, staging, Path(aside), journal)
+            files = delivery.export(recipe, tutor, pupil, material, staging, aside, journal)
 
         if recipe.quantize.enabled:
             with journal.stage("quantize", "the student to int8"):
@@ -93,8 +99,10 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
                     stages=journal.seconds,
                     notes=journal.notes,
                     warnings=journal.warnings,
+                    teacher_hub_id=candidate.checkpoint.repository,
+                    data_hub_id=None if Path(candidate.source).expanduser().exists() else candidate.source,
                 ),
             )
-            (staging / "README.md").write_text(report.model_card(written, recipe.output_dir.name), encoding="utf-8")
+            (staging / "README.md").write_text(report.model_card(written, output_dir.name), encoding="utf-8")
             delivery.seal(recipe, tutor, material, files, staging)
-    return Run(recipe.output_dir, written)
+    return Run(output_dir, written)

@@ -57,10 +57,10 @@ class Plan:
                 "student",
                 f"{self.student_layers} layers ({copied}), {self.student_parameters / 1e6:.1f} M weights",
             ),
-            ("fp32 file", f"{4 * self.student_parameters / 1e6:.0f} MB (teacher {4 * self.teacher_parameters / 1e6:.0f} MB)"),
+            ("fp32 file", f"{_megabytes(4 * self.student_parameters)} (teacher {_megabytes(4 * self.teacher_parameters)})"),
         ]
         if self.quantize:
-            rows.append(("int8 file", f"about {INT8_OVERHEAD * self.student_parameters / 1e6:.0f} MB"))
+            rows.append(("int8 file", f"about {_megabytes(INT8_OVERHEAD * self.student_parameters)}"))
         if self.sparsity:
             rows.append(("pruning", f"{self.sparsity:.0%} of the encoder's linear weights become zero"))
         rows += [
@@ -73,6 +73,10 @@ class Plan:
         return [*rows, ("output", str(self.output_dir))]
 
 
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:.0f} MB"
+
+
 def plan(recipe: Recipe, listen: Listener = ignore) -> Plan:
     """Look at the teacher, and say what the run would do; no weights are loaded.
 
@@ -83,7 +87,7 @@ def plan(recipe: Recipe, listen: Listener = ignore) -> Plan:
     config = candidate.facts.config
     count, layer_map = plan_layers(recipe.student, config.num_hidden_layers)
     with torch.device("meta"):
-        skeleton = AutoModelForSequenceClassification.from_config(config)
+        skeleton = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
     layer = skeleton.get_submodule(candidate.facts.architecture.layers).get_submodule("0")
     removed = (config.num_hidden_layers - count) * sum(parameter.numel() for parameter in layer.parameters())
     flops = partial(encoder_flops, hidden=config.hidden_size, intermediate=config.intermediate_size, batch_size=1)

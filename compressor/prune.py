@@ -25,11 +25,8 @@ UPDATES = 25
 
 def encoder_weights(model: PreTrainedModel, architecture: Architecture) -> list[nn.Parameter]:
     """Weights of every linear product in the encoder's layers, in order."""
-    return [
-        layer.get_submodule(path).weight
-        for layer in model.get_submodule(architecture.layers)
-        for path in architecture.linears
-    ]
+    layers = model.get_submodule(architecture.layers).children()
+    return [layer.get_parameter(f"{path}.weight") for layer in layers for path in architecture.linears]
 
 
 def scheduled_sparsity(final: float, progress: float) -> float:

@@ -182,13 +182,15 @@ class PruneRecipe(Section):
 
 
 class ExportRecipe(Section):
-    """Export to ONNX."""
+    """Export: the ONNX graph."""
 
-    opset: Annotated[int, Flag("opset")] = Field(default=18, ge=18, le=21, description="ONNX opset of the exported graph.")
+    opset: Annotated[int, Flag("opset")] = Field(
+        default=18, ge=18, le=21, description="ONNX opset of the exported graph."
+    )
 
 
 class QuantizeRecipe(Section):
-    """Quantization to int8."""
+    """Quantization: the int8 graph."""
 
     enabled: Annotated[bool, Flag("quantize")] = Field(
         default=False, description="Write a dynamic int8 model beside the fp32 one."
@@ -312,7 +314,7 @@ def build(values: dict[str, Any], overrides: dict[str, Any] | None = None) -> Re
         *section, field = places[flag]
         target = merged.setdefault(section[0], {}) if section else merged
         if not isinstance(target, dict):
-            raise RecipeError(f"Recipe key {section[0]} is a table: write [{section[0]}], not {section[0]} = {target!r}.")
+            raise RecipeError(f"Recipe key {section[0]} is a table: write [{section[0]}], not a value ({target!r}).")
         target[field] = value
     if isinstance(merged.setdefault("teacher", {}), dict) and "model" not in merged["teacher"]:
         raise RecipeError("No teacher given.", "Name one with --teacher, for example --teacher bert-base.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,8 @@ def soft_labels(
     path = cache_dir / "soft_labels" / f"{key}.npy"
     if not path.exists():
         _compute(teacher, dataset, collate, path, device, listen)
-    return np.load(path, mmap_mode="r")
+    logits: npt.NDArray[np.float32] = np.load(path, mmap_mode="r")
+    return logits
 
 
 def _compute(
@@ -70,7 +70,8 @@ def _compute(
     logits = np.lib.format.open_memmap(
         partial, mode="r+" if done else "w+", dtype=np.float32, shape=None if done else shape
     )
-    model = teacher.model.to(device)
+    model: torch.nn.Module = teacher.model
+    model.to(device)
     starts = range(done, len(order), BATCH)
     try:
         with torch.inference_mode():
@@ -84,9 +85,9 @@ def _compute(
                     record.write_text(json.dumps(start + len(rows)), encoding="utf-8")
                 listen(Progress("soft labels", start + len(rows), len(order), {}))
     finally:
-        teacher.model.to("cpu")
+        model.to("cpu")
     logits.flush()
-    os.replace(partial, path)
+    partial.replace(path)
     record.unlink(missing_ok=True)
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
+from compressor.aside import beside, escaped, full_disk_explained, partial_name
 from compressor.errors import OutputError
 from compressor.runtime.manifest import MANIFEST
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def check_output(output_dir: Path, overwrite: bool = False, bytes_needed: int = 0) -> None:
@@ -58,25 +55,10 @@ def staging(output_dir: Path, overwrite: bool = False, bytes_needed: int = 0) ->
     place = output_dir.resolve()
     _mend(place)
     check_output(output_dir, overwrite, bytes_needed)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=_partial(place), dir=place.parent))
-    lock = os.open(stage, os.O_RDONLY)
-    try:
-        # Held until this process ends, however it ends: so the leftovers of a killed run are known.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with full_disk_explained(output_dir, "--output-dir"), beside(place, "--output-dir") as stage:
         yield stage
         _sync(stage)
         _move(stage, place, overwrite)
-    except Exception as error:
-        if _is_full(error):
-            raise OutputError(
-                f"No space left on the disk of {output_dir}.",
-                "Free some, or choose another --output-dir, and give the same command again: it continues.",
-            ) from error
-        raise
-    finally:
-        os.close(lock)
-        shutil.rmtree(stage, ignore_errors=True)
 
 
 def _check_place(place: Path, overwrite: bool) -> None:
@@ -107,7 +89,7 @@ def _check_disk(place: Path, bytes_needed: int) -> None:
         )
     # Tried, since permission bits do not tell (root, read-only mounts, quotas); under the name that the
     # run will have there, since a name may be too long.
-    Path(tempfile.mkdtemp(prefix=_partial(place), dir=ground)).rmdir()
+    Path(tempfile.mkdtemp(prefix=partial_name(place), dir=ground)).rmdir()
     free = shutil.disk_usage(ground).free
     if free < bytes_needed:
         raise OutputError(
@@ -117,10 +99,6 @@ def _check_disk(place: Path, bytes_needed: int) -> None:
 
 
 def _move(stage: Path, place: Path, overwrite: bool) -> None:
-    # mkdtemp made it for its owner alone; a run folder is as open as any other new folder.
-    mask = os.umask(0)
-    os.umask(mask)
-    stage.chmod(0o777 & ~mask)
     _check_place(place, overwrite)  # something may have come there meanwhile
     old = place.with_name(f"{_replaced(place)}{os.getpid()}")
     moved = place.is_dir()
@@ -137,46 +115,18 @@ def _move(stage: Path, place: Path, overwrite: bool) -> None:
 
 
 def _mend(place: Path) -> None:
-    """Clear away what killed runs have left, and put back a run that one was about to replace."""
+    """Put back a run that a killed one was about to replace; or clear it away, where that one had come so far."""
     if not place.parent.is_dir():
         return
-    for old in place.parent.glob(f"{_glob(_replaced(place))}*"):
+    for old in place.parent.glob(f"{escaped(_replaced(place))}*"):
         if place.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
             old.rename(place)
-    for stage in place.parent.glob(f"{_glob(_partial(place))}*"):
-        if not _is_held(stage):
-            shutil.rmtree(stage, ignore_errors=True)
-
-
-def _partial(place: Path) -> str:
-    return f".{place.name}.partial-"
 
 
 def _replaced(place: Path) -> str:
     return f".{place.name}.replaced-"
-
-
-def _glob(name: str) -> str:
-    return "".join(f"[{mark}]" if mark in "*?[" else mark for mark in name)
-
-
-def _is_held(stage: Path) -> bool:
-    with suppress(OSError):
-        lock = os.open(stage, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(lock)
-    return False
-
-
-def _is_full(error: Exception) -> bool:
-    # safetensors reports a full disk in an exception of its own, by the system's number.
-    return getattr(error, "errno", None) in _FULL or "os error 28" in str(error) or "StorageFull" in str(error)
 
 
 def _sync(folder: Path) -> None:

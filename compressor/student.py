@@ -90,7 +90,7 @@ def build_student(teacher: Teacher, recipe: StudentRecipe, seed: int) -> Student
     config.num_hidden_layers = count
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForSequenceClassification.from_config(config).eval()
+        model = AutoModelForSequenceClassification.from_config(config).eval()  # type: ignore[no-untyped-call]
     prefix = re.compile(rf"{re.escape(teacher.architecture.layers)}\.(\d+)\.")
     source = teacher.model.state_dict()
     state = model.state_dict()

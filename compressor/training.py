@@ -105,7 +105,7 @@ def forward_inputs(batch: Batch) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in batch.items() if name not in ("labels", "soft_labels")}
 
 
-def train(  # noqa: PLR0913
+def train(
     model: PreTrainedModel,
     data: TrainingData,
     settings: TrainingSettings,
@@ -151,7 +151,8 @@ def train(  # noqa: PLR0913
     trainer.add_callback(_Reporter(settings.stage, listen, trainer.figures))
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
-    model.eval().to("cpu")
+    trained: torch.nn.Module = model
+    trained.eval().to("cpu")
     return _curve(trainer.state)
 
 

@@ -196,4 +196,6 @@ def test_a_dataset_without_text_is_refused_with_its_columns(told: dict[str, Any]
 
 def test_a_damaged_file_of_a_dataset_is_an_error(told: dict[str, Any]) -> None:
     assert told["damaged"]["error"] == "DataError"
-    assert told["damaged"]["message"].startswith("Dataset someone/damaged cannot be read: Parquet magic bytes not found")
+    assert told["damaged"]["message"].startswith(
+        "Dataset someone/damaged cannot be read: Parquet magic bytes not found"
+    )

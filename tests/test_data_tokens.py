@@ -120,5 +120,5 @@ def test_a_run_that_is_cut_off_leaves_no_cache(tmp_path: Path) -> None:
 
 def test_a_cache_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"The cache folder .*tokens cannot be written"):
+    with pytest.raises(OutputError, match=r"Folder .*tokens cannot be written: .*\nChoose another --cache-dir\."):
         tokenize(CORPUS, tiny.tokenizer(), INPUTS, 64, tmp_path / "file")

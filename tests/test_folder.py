@@ -173,6 +173,10 @@ def test_a_failed_run_leaves_the_old_one_and_nothing_else(error: type[BaseExcept
         OSError(errno.ENOSPC, "No space left on device"),
         # what safetensors raises
         Exception('Error while serializing: I/O error: Os { code: 28, kind: StorageFull, message: "No space" }'),
+        # what torch raises
+        RuntimeError(
+            "[enforce fail at inline_container.cc:862] . PytorchStreamWriter failed writing file data/0: file write failed"
+        ),
     ],
 )
 def test_a_full_disk_is_explained(error: Exception, tmp_path: Path) -> None:
@@ -180,7 +184,7 @@ def test_a_full_disk_is_explained(error: Exception, tmp_path: Path) -> None:
         raise error
     assert str(caught.value) == (
         f"No space left on the disk of {tmp_path / 'run'}.\n"
-        "Free some, or choose another --output-dir, and give the same command again: it continues."
+        "Free some and give the same command again: it continues. Or choose another --output-dir."
     )
     assert list(tmp_path.iterdir()) == []
 

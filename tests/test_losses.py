@@ -65,5 +65,5 @@ def test_hidden_cosine_does_not_depend_on_the_length_of_the_vectors():
 
 
 def test_wrong_shapes_are_refused_under_test():
-    with pytest.raises(Exception, match="shape|annotation|type"):
+    with pytest.raises(Exception, match=r"shape|annotation|type"):
         losses.soft_label_kl(torch.randn(2, 3), torch.randn(2, 4), 1.0)

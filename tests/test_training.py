@@ -8,7 +8,6 @@ import time
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from compressor.batches import Collator
 from compressor.errors import ProviderError
@@ -146,5 +145,5 @@ def test_a_checkpoint_that_was_cut_short_is_not_continued_from(tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_missing_gpu_is_an_error_only_where_it_was_asked_for():
     assert resolve_device("auto") == "cpu"
-    with pytest.raises(ProviderError, match="--device cuda was asked for, but torch .* sees no CUDA device"):
+    with pytest.raises(ProviderError, match=r"--device cuda was asked for, but torch .* sees no CUDA device"):
         resolve_device("cuda")

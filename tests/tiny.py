@@ -10,28 +10,28 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
-POSITIVE = "good great fine superb lovely bright moving warm witty fresh".split()
-NEGATIVE = "bad awful dull poor weak stale boring cold clumsy flat".split()
-NEUTRAL = "the a this film movie plot scene actor is was and with very quite it story".split()
+POSITIVE = ["good", "great", "fine", "superb", "lovely", "bright", "moving", "warm", "witty", "fresh"]
+NEGATIVE = ["bad", "awful", "dull", "poor", "weak", "stale", "boring", "cold", "clumsy", "flat"]
+NEUTRAL = ["the", "a", "this", "film", "movie", "plot", "scene", "actor", "is", "was", "and", "with", "very", "quite", "it", "story"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 CONFIGS: dict[str, dict[str, Any]] = {
-    "bert": dict(
-        hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=64, max_position_embeddings=64
-    ),
-    "roberta": dict(
-        hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=64, max_position_embeddings=66,
-        pad_token_id=0, bos_token_id=2, eos_token_id=3, type_vocab_size=1,
-    ),
-    "electra": dict(
-        embedding_size=16, hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=64,
-        max_position_embeddings=64,
-    ),
-    "distilbert": dict(dim=32, n_layers=4, n_heads=4, hidden_dim=64, max_position_embeddings=64),
-    "mpnet": dict(
-        hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=64, max_position_embeddings=66,
-        pad_token_id=0, bos_token_id=2, eos_token_id=3,
-    ),
+    "bert": {
+        "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 64
+    },
+    "roberta": {
+        "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 66,
+        "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "type_vocab_size": 1,
+    },
+    "electra": {
+        "embedding_size": 16, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 64,
+        "max_position_embeddings": 64,
+    },
+    "distilbert": {"dim": 32, "n_layers": 4, "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 64},
+    "mpnet": {
+        "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 66,
+        "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3,
+    },
 }  # fmt: skip
 
 

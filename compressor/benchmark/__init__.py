@@ -4,7 +4,7 @@ from compressor.benchmark.bounds import encoder_flops, floor_ms
 from compressor.benchmark.inputs import TokenRows
 from compressor.benchmark.plan import Budget, MeasuredModel
 from compressor.benchmark.record import from_record, to_record
-from compressor.benchmark.rounds import measure
+from compressor.benchmark.rounds import check, measure
 from compressor.benchmark.summary import Ratio, Verdict, percentiles, speedup, throughput, verdict
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Ratio",
     "TokenRows",
     "Verdict",
+    "check",
     "encoder_flops",
     "floor_ms",
     "from_record",

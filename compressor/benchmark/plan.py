@@ -65,7 +65,7 @@ class Budget:
     max_tokens: int = 3000
     min_texts: int = 16
     timeout_seconds: float = 1200.0
-    repeated_share: float = 0.5
+    repeated_share: float = 0.3
 
 
 def contestants(

@@ -38,6 +38,22 @@ Answer = Mapping[str, Any]
 BOUNDS_TIMEOUT = 120.0
 
 
+def check(recipe: BenchmarkRecipe) -> tuple[tuple[Provider, ...], int]:
+    """Find out whether a recipe can be measured here, before hours are spent on what is to be measured.
+
+    Returns:
+        Providers and threads of every model.
+
+    Raises:
+        ProviderError: CUDA was asked for and is not there.
+        RecipeError: More threads were asked for than there are cores.
+    """
+    from compressor.runtime.machine import available_cores
+
+    providers = check_providers(recipe.provider, onnxruntime_providers() if recipe.provider != "cpu" else ())
+    return providers, thread_budget(recipe.threads, available_cores())
+
+
 def measure(
     models: Sequence[MeasuredModel],
     recipe: BenchmarkRecipe,
@@ -69,12 +85,9 @@ def measure(
         RecipeError: More threads were asked for than there are cores.
         BenchmarkError: A process crashed, hung or ran under other conditions than the rest.
     """
-    from compressor.runtime.machine import available_cores
-
     budget = budget or Budget()
     _check_names(models)
-    providers = check_providers(recipe.provider, onnxruntime_providers() if recipe.provider != "cpu" else ())
-    threads = thread_budget(recipe.threads, available_cores())
+    providers, threads = check(recipe)
     field = contestants(models, providers, recipe.noise_pair)
     grid = cells(tokens, recipe.batch_sizes, recipe.sequence_lengths, budget, seed)
     notes = _left_out(models, providers, recipe, tokens)

@@ -8,7 +8,8 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
+from types import NoneType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, get_args, get_origin
 
 from cyclopts import App, Group, Parameter
 from pydantic.fields import FieldInfo
@@ -42,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 on success, 2 for a user's error, 130 after Ctrl-C, 1 for any other failure.
     """
-    arguments = [_hyphenate(token) for token in (sys.argv[1:] if argv is None else argv)]
+    arguments = [_hyphenate(argument) for argument in (sys.argv[1:] if argv is None else argv)]
     debug = "--debug" in arguments
-    arguments = [token for token in arguments if token != "--debug"]
+    arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         return int(_app()(arguments, exit_on_error=False, result_action="return_value") or 0)
     except CompressorError as error:
@@ -134,7 +135,7 @@ def _recipe_parameters() -> list[inspect.Parameter]:
 
 
 def _parameter(flag: str, field: FieldInfo, group: Group) -> inspect.Parameter:
-    kind = field.annotation
+    kind = _without_none(field.annotation)
     shown = "" if field.default is None or field.is_required() else f" [default: {_show(field.default)}]"
     annotation = kind if kind in (bool, int, float) or get_origin(kind) is Literal else str
     return inspect.Parameter(
@@ -142,10 +143,16 @@ def _parameter(flag: str, field: FieldInfo, group: Group) -> inspect.Parameter:
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
         annotation=Annotated[
-            annotation | None,  # type: ignore[valid-type]
+            Optional[annotation],  # noqa: UP045 - built at run time
             Parameter(name=f"--{flag}", help=(field.description or "") + shown, group=group, show_default=False),
         ],
     )
+
+
+def _without_none(kind: Any) -> Any:
+    """Unwrap ``int | None`` to ``int``; other unions stay."""
+    inner = [item for item in get_args(kind) if item is not NoneType]
+    return inner[0] if len(inner) == 1 and NoneType in get_args(kind) else kind
 
 
 def _run_parameters() -> list[inspect.Parameter]:
@@ -181,9 +188,11 @@ def _run(recipe: Recipe, *, dry_run: bool, quiet: bool) -> int:
 
         render.show_plan(plan(recipe))
         return 0
+    from compressor.aside import full_disk_explained
     from compressor.pipeline import compress
 
-    with render.listener(quiet=quiet) as listen:
+    full = full_disk_explained(recipe.cache_dir.expanduser(), "--cache-dir")
+    with full, render.listener(quiet=quiet) as listen:
         run = compress(recipe, listen)
     render.show_result(run)
     return 0
@@ -203,18 +212,20 @@ def _need_training_install() -> None:
 def predict(
     folder: Path,
     *texts: str,
-    model: Annotated[str | None, Parameter(help="fp32 or int8; what the manifest names by default.")] = None,
+    model: str | None = None,
     provider: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
-    json: Annotated[bool, Parameter(help="One JSON object per text, with the scores of all labels.", negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Label texts with a compressed model, given as arguments or as lines on standard input.
 
     Args:
         folder: A folder that compress has written.
         texts: Texts to label; none reads standard input, one text a line.
+        model: fp32 or int8. Default: what the manifest names.
         provider: Execution provider of onnxruntime.
         threads: Threads to use. Default: the cores this process may use.
+        json: One JSON object per text, with the scores of all labels.
     """
     from compressor.cli import render
     from compressor.runtime import Predictor

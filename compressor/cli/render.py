@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -19,6 +20,9 @@ from compressor.events import Progress as Step
 if TYPE_CHECKING:
     from compressor.artifacts import Run
     from compressor.runtime import Predictor
+
+PLAIN_SECONDS = 20.0
+"""Where there is no terminal: a line of progress at most this often."""
 
 CHUNK = 256
 """Lines of standard input that are labelled together."""
@@ -51,7 +55,7 @@ class _Screen:
         self._console = console
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
-        self._tenths: dict[str, int] = {}
+        self._told = time.monotonic()
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -70,9 +74,8 @@ class _Screen:
     def _step(self, event: Step) -> None:
         figures = "  ".join(f"{name} {value:.3f}" for name, value in event.figures.items())
         if self._bars.disable:
-            tenth = 10 * event.step // max(1, event.total)
-            if tenth != self._tenths.get(event.stage, 0):
-                self._tenths[event.stage] = tenth
+            if time.monotonic() - self._told >= PLAIN_SECONDS:
+                self._told = time.monotonic()
                 self._line(f"{'':<12} {event.stage} {event.step}/{event.total}  {figures}")
             return
         if event.stage not in self._tasks:
@@ -82,7 +85,6 @@ class _Screen:
             self._forget(event.stage)
 
     def _forget(self, stage: str) -> None:
-        self._tenths.pop(stage, None)
         task = self._tasks.pop(stage, None)
         if task is not None:
             self._bars.remove_task(task)
@@ -98,11 +100,12 @@ def show_result(run: Run) -> None:
     console.print()
     console.print(f"[bold]{report['verdict']['sentence']}[/bold]")
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("model", "size", "accuracy", "95% interval", "agrees", "1 text, own lengths", "speed-up"):
+    for column in ("model", "size", "accuracy", "95% interval", "agrees", "latency", "speed-up"):
         table.add_column(column, justify="left" if column == "model" else "right")
     for row in report["models"]:
         table.add_row(*_model_cells(row, report))
     console.print(table)
+    console.print("[dim]Latency: median of one text at the test split's own lengths; speed-up over teacher_onnx.[/dim]")
     console.print()
     console.print(f"Model   {run.output_dir}", soft_wrap=True)
     console.print(f"Report  {run.output_dir / 'report' / 'report.html'}", soft_wrap=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,7 +22,7 @@ _BATCH = 1000
 _FORMAT = 1  # part of the key: another layout of the files is another cache
 
 
-def tokenize(  # noqa: PLR0917
+def tokenize(
     corpus: Corpus,
     tokenizer: PreTrainedTokenizerBase,
     model_inputs: tuple[str, ...],
@@ -59,7 +58,6 @@ def tokenize(  # noqa: PLR0917
     if facts is None:
         if folder.exists():
             listen(Warned(f"The token cache {folder} is damaged and was made anew."))
-            shutil.rmtree(folder)
         with write_aside(folder) as aside:
             total = sum(len(corpus.splits[split].texts) for split in SPLITS)
             rows = _batches(corpus, tokenizer, input_names, max_length)

@@ -70,7 +70,7 @@ class Predictor:
         threads: int | None = None,
         verify: bool = True,
         batch_size: int = 32,
-        max_batch_tokens: int = 2048,
+        max_batch_tokens: int = 1024,
     ) -> None:
         if batch_size < 1 or max_batch_tokens < 1:
             raise UserError(

@@ -38,10 +38,6 @@ _FAILURES: tuple[type[Exception], ...] = (
 # A failing call is logged and raised; the exception says it all.
 _FATAL = 4
 
-# Calls from this many tokens on give their scratch memory back; below it the arena is small, and
-# giving it back would cost more than the call's noise.
-_LARGE_CALL = 1024
-
 
 @dataclass(frozen=True)
 class Session:
@@ -62,8 +58,7 @@ class Session:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     inner: onnxruntime.InferenceSession = field(repr=False)
-    _small: onnxruntime.RunOptions = field(repr=False)
-    _large: onnxruntime.RunOptions = field(repr=False)
+    _options: onnxruntime.RunOptions = field(repr=False)
 
     def run(self, feeds: Mapping[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
         """Compute the model's first output.
@@ -77,10 +72,8 @@ class Session:
         Raises:
             CompressorError: onnxruntime refused the call.
         """
-        size = next(iter(feeds.values())).size
-        options = self._large if size >= _LARGE_CALL else self._small
         try:
-            output = self.inner.run(self.outputs[:1], feeds, options)[0]
+            output = self.inner.run(self.outputs[:1], feeds, self._options)[0]
         except _FAILURES as error:
             shapes = ", ".join(f"{name} {'x'.join(map(str, value.shape))}" for name, value in feeds.items())
             raise CompressorError(f"{self.path} failed on {shapes}: {_reason(error)}") from error
@@ -127,8 +120,7 @@ def open_session(path: Path, *, provider: Provider = "cpu", threads: int | None 
         inputs=tuple(item.name for item in inner.get_inputs()),
         outputs=tuple(item.name for item in inner.get_outputs()),
         inner=inner,
-        _small=_run_options(shrink=False),
-        _large=_run_options(shrink=provider == "cpu"),
+        _options=_run_options(provider),
     )
 
 
@@ -184,10 +176,12 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-def _run_options(*, shrink: bool) -> onnxruntime.RunOptions:
+def _run_options(provider: Provider) -> onnxruntime.RunOptions:
     options = onnxruntime.RunOptions()
     options.log_severity_level = _FATAL
-    if shrink:
+    if provider == "cpu":
+        # Scratch memory goes back after each call, so that one long batch is not paid for ever after.
+        # It costs no time that can be measured on the CPU; freeing device memory would.
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options
 
