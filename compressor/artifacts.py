@@ -32,10 +32,12 @@ class Split:
     Attributes:
         texts: One text per row, none empty.
         labels: Label ids, int64 of shape (rows,), indices into ``Corpus.labels``.
+        columns: Further columns that the report slices by: name to one value per row.
     """
 
     texts: tuple[str, ...]
     labels: npt.NDArray[np.int64]
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -294,6 +296,49 @@ class ModelFacts:
     parameters: int
     zeros: int
     logits: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class CompanyDrift:
+    """How far a file's logits for a text depend on what the text is computed with.
+
+    Attributes:
+        rows: Test texts that were tried.
+        padded_to: Tokens that each text was padded to, alone.
+        padded_difference: Largest difference of a logit between alone and padded.
+        padded_labels: Texts whose label that changed.
+        batch_size: Texts of a batch, of mixed lengths.
+        batched_difference: Largest difference of a logit between alone and in a batch.
+        batched_labels: Texts whose label that changed.
+    """
+
+    model: str
+    rows: int
+    padded_to: int
+    padded_difference: float
+    padded_labels: int
+    batch_size: int
+    batched_difference: float
+    batched_labels: int
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """The sizes that decide what an encoder costs.
+
+    Attributes:
+        layers: Number of layers.
+        hidden: Width of the hidden states.
+        intermediate: Width of the feed-forward net.
+        attention: Width of all heads together.
+        weight_bytes: The encoder's matrices as they lie in the file.
+    """
+
+    layers: int
+    hidden: int
+    intermediate: int
+    attention: int
+    weight_bytes: int
 
 
 @dataclass(frozen=True)

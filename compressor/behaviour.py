@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from compressor import statistics
 from compressor.artifacts import ModelFacts
-from compressor.statistics import Verdict
+from compressor.verdict import Verdict, non_inferiority
 
 Ints = npt.NDArray[np.int64]
 FlipKind = Literal["broken", "repaired", "moved"]
@@ -118,7 +118,7 @@ class Comparison:
     confusion: tuple[ConfusionCell, ...]
 
 
-def compare(model: ModelFacts, teacher: ModelFacts, test: LabelledRows, margin: float, seed: int = 0) -> Comparison:
+def compare(model: ModelFacts, teacher: ModelFacts, test: LabelledRows, margin: float) -> Comparison:
     """Compare a model with its teacher on the same rows.
 
     Args:
@@ -126,7 +126,6 @@ def compare(model: ModelFacts, teacher: ModelFacts, test: LabelledRows, margin: 
         teacher: With logits [n, k].
         test: The rows.
         margin: Largest accepted drop in accuracy, as a share.
-        seed: Of the bootstrap.
     """
     labels, label_names = test.labels, test.label_names
     teacher_scores, scores = statistics.softmax(teacher.logits), statistics.softmax(model.logits)
@@ -153,7 +152,7 @@ def compare(model: ModelFacts, teacher: ModelFacts, test: LabelledRows, margin: 
     shift = statistics.jensen_shannon(teacher_scores, scores)
     return Comparison(
         model=model.name,
-        verdict=statistics.non_inferiority(int(broken.sum()), int(repaired.sum()), len(labels), margin, seed),
+        verdict=non_inferiority(int(broken.sum()), int(repaired.sum()), len(labels), margin),
         flipped=int(changed.sum()),
         broken=int(broken.sum()),
         repaired=int(repaired.sum()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from compressor import benchmark, evaluate, folder, onnx_files
-from compressor.artifacts import STUDENT_INT8, STUDENT_ONNX, TEACHER, TEACHER_ONNX, ModelFacts
+from compressor import benchmark, company, evaluate, folder, onnx_files
+from compressor.artifacts import STUDENT_INT8, STUDENT_ONNX, TEACHER, TEACHER_ONNX, EncoderShape, ModelFacts
 from compressor.benchmark import MeasuredModel, TokenRows
 from compressor.export import export_onnx
-from compressor.parity import parity_batches
+from compressor.parity import parity_batches, text_batches
 from compressor.quantize import quantize_onnx
 from compressor.recipe import as_toml
 from compressor.runtime import Predictor
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedModel
 
-    from compressor.artifacts import Benchmark, ExportedModel, QuantizedModel, Student, Teacher
+    from compressor.artifacts import Benchmark, ExportedModel, QuantizedModel, SplitName, Student, Teacher
     from compressor.batches import Collator
     from compressor.evaluate import Evaluation
     from compressor.events import Listener
@@ -34,6 +35,8 @@ Logits = npt.NDArray[np.float32]
 
 _BATCH = 32
 _INT8_ROWS = 1024  # enough to see a flip in a thousand; more would only take time
+_CALIBRATION_ROWS = 2048
+_FILES = {STUDENT_ONNX: folder.MODEL, STUDENT_INT8: folder.QUANTIZED}
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,13 @@ def export(
     """Export teacher and student in the same way, and write the student as Hugging Face loads it.
 
     Args:
+        recipe: For the opset.
+        tutor: The teacher.
+        pupil: The student.
+        material: For real texts to compare with torch on.
         staging: The run folder while it is being written.
         aside: Takes the teacher's file.
+        listen: Receives warnings.
 
     Raises:
         ParityError: A graph disagrees with torch.
@@ -93,11 +101,11 @@ def quantize(
     Raises:
         QuantizationError: The file does not load, misses products or does not agree.
     """
-    rows = material.tokenized.splits["validation"].select_columns([*material.tokenized.input_names, "length"])
-    rows = rows.select(range(min(len(rows), _INT8_ROWS)))
-    starts = range(0, len(rows), _BATCH)
-    groups = [[rows[index] for index in range(start, min(start + _BATCH, len(rows)))] for start in starts]
-    batches = [{name: tensor.numpy() for name, tensor in material.collate(group).items()} for group in groups]
+    tokenized = material.tokenized
+    batches = text_batches(
+        tokenized.splits["validation"], tokenized.input_names, material.collate.pad_token_id,
+        rows=_INT8_ROWS, batch_size=_BATCH,
+    )  # fmt: skip
     made = quantize_onnx(
         files.pupil.path,
         staging / folder.QUANTIZED,
@@ -109,8 +117,26 @@ def quantize(
     return replace(files, int8=made)
 
 
-def seal(recipe: Recipe, tutor: Teacher, material: Material, files: Files, staging: Path) -> None:
-    """Write what describes the files: optimum's config, and the manifest with all checksums."""
+def seal(
+    recipe: Recipe,
+    tutor: Teacher,
+    material: Material,
+    files: Files,
+    staging: Path,
+    evaluation: Evaluation | None = None,
+) -> None:
+    """Write what describes the files: optimum's config, and the manifest with all checksums.
+
+    Args:
+        recipe: For the task.
+        tutor: What was compressed.
+        material: For the length that texts were cut to.
+        files: Of the run.
+        staging: The folder, with all its files.
+        evaluation: Knows the files' calibration temperatures, once it is there.
+    """
+    found = {item.name: item.temperature for item in evaluation.scores} if evaluation else {}
+    temperatures = {_FILES[name]: value for name, value in found.items() if name in _FILES and value is not None}
     folder.write_ort_config(staging, files.pupil, files.int8)
     folder.write_manifest(
         staging,
@@ -119,36 +145,51 @@ def seal(recipe: Recipe, tutor: Teacher, material: Material, files: Files, stagi
         exported=files.pupil,
         max_length=material.tokenized.max_length,
         quantized=files.int8,
+        temperatures=temperatures,
     )
 
 
 def judge(
-    recipe: Recipe, tutor: Teacher, pupil: Student, material: Material, files: Files, staging: Path, answers: Logits
+    recipe: Recipe,
+    tutor: Teacher,
+    pupil: Student,
+    material: Material,
+    files: Files,
+    staging: Path,
+    answers: Mapping[SplitName, Logits],
 ) -> tuple[tuple[ModelFacts, ...], Evaluation]:
     """Ask every model about the whole test split and compare the answers.
 
     The student's files answer by way of the runtime, from text to logits, as they will in production.
 
     Args:
+        recipe: For the margin of the verdict.
+        tutor: The teacher.
+        pupil: The student.
+        material: Validation and test texts.
+        files: What was exported.
         staging: Holds the student's files and their manifest.
-        answers: The teacher's logits of the test split [rows, labels].
+        answers: The teacher's logits of each split [rows, labels].
 
     Returns:
         What each model weighs and answers, and the comparison.
     """
     test, rows = material.corpus.splits["test"], material.tokenized.splits["test"]
     tutor_answers = _file_logits(files.tutor.path, rows, material.collate, len(tutor.labels))
-    students = [(STUDENT_ONNX, folder.MODEL, "fp32")]
-    if files.int8 is not None:
-        students.append((STUDENT_INT8, folder.QUANTIZED, "int8"))
-    models = (
-        _torch_model(TEACHER, tutor, answers),
+    validation = material.corpus.splits["validation"]
+    # One number is fitted on them: more rows would only take time.
+    fitted = _spread(len(validation.texts), _CALIBRATION_ROWS)
+    chosen = [rows[int(index)] for index in company.sample(rows["length"])]
+    models = [
+        _torch_model(TEACHER, tutor, answers["test"]),
         _onnx_model(TEACHER_ONNX, files.tutor.path, tutor.model, tutor_answers),
-        *(
-            _onnx_model(name, staging / file, pupil.model, Predictor(staging, model=precision).logits(test.texts))
-            for name, file, precision in students
-        ),
-    )
+    ]
+    validation_logits, steadiness = {TEACHER: answers["validation"][fitted]}, []
+    for name in (STUDENT_ONNX, STUDENT_INT8)[: 1 if files.int8 is None else 2]:
+        predictor = Predictor(staging, model=_FILES[name])
+        models.append(_onnx_model(name, staging / _FILES[name], pupil.model, predictor.logits(test.texts)))
+        validation_logits[name] = predictor.logits([validation.texts[index] for index in fitted])
+        steadiness.append(company.measure(name, predictor.session, chosen, material.collate.pad_token_id))
     evaluation = evaluate.evaluate(
         models,
         test.labels,
@@ -156,9 +197,31 @@ def judge(
         test.texts,
         max_drop=recipe.evaluate.max_drop,
         lengths=np.asarray(rows["length"]),
+        columns=test.columns,
+        validation_labels=validation.labels[fitted],
+        validation_logits=validation_logits,
         seed=recipe.seed,
     )
-    return models, evaluation
+    return tuple(models), replace(evaluation, company=tuple(steadiness))
+
+
+def shapes(tutor: Teacher, pupil: Student, files: Files) -> dict[str, EncoderShape]:
+    """Read what decides the cost of each measured model; int8 weights take a quarter of the bytes."""
+    architecture = tutor.architecture
+
+    def shape(model: PreTrainedModel, bytes_per_weight: int) -> EncoderShape:
+        layers = model.get_submodule(architecture.layers).children()
+        linears = [[layer.get_parameter(f"{path}.weight") for path in architecture.linears] for layer in layers]
+        query, *_, widen, narrow = linears[0]
+        weights = sum(weight.numel() for layer in linears for weight in layer)
+        return EncoderShape(len(linears), len(narrow), len(widen), len(query), bytes_per_weight * weights)
+
+    found = {
+        TEACHER: shape(tutor.model, 4),
+        TEACHER_ONNX: shape(tutor.model, 4),
+        STUDENT_ONNX: shape(pupil.model, 4),
+    }
+    return found | ({STUDENT_INT8: shape(pupil.model, 1)} if files.int8 else {})
 
 
 def time_models(
@@ -179,6 +242,11 @@ def time_models(
         tokenized.splits["test"], tokenized.input_names, tokenized.max_length, material.collate.pad_token_id
     )
     return benchmark.measure(models, recipe.benchmark, tokens, listen=listen, seed=recipe.seed)
+
+
+def _spread(rows: int, most: int) -> npt.NDArray[np.int64]:
+    """Indices of at most so many rows, evenly over all: a split may be sorted by label."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, most)).astype(np.int64))
 
 
 def _torch_model(name: str, tutor: Teacher, logits: Logits) -> ModelFacts:

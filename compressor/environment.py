@@ -11,9 +11,17 @@ import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-InstructionSet = Literal["any", "avx2", "avx512", "avx512_vnni", "arm64"]
+from compressor.runtime.machine import (
+    affinity,
+    control_groups,
+    cpu_flags,
+    cpu_quota,
+    detect_target,
+    read_sysctl,
+    read_text,
+)
 
 PACKAGES = (
     "compressor",
@@ -22,7 +30,6 @@ PACKAGES = (
     "accelerate",
     "datasets",
     "tokenizers",
-    "optimum",
     "onnx",
     "onnxscript",
     "onnxruntime",
@@ -103,70 +110,12 @@ def versions() -> dict[str, str]:
 # --- processor ------------------------------------------------------------------------------
 
 
-def detect_target() -> InstructionSet:
-    """Name the instruction set that int8 weights should be chosen for on this machine.
-
-    Returns:
-        ``any`` where the processor does not tell, which is the choice that is right everywhere.
-    """
-    return target_of(platform.machine(), cpu_flags())
-
-
-def target_of(machine: str, flags: frozenset[str]) -> InstructionSet:
-    """Decide the instruction set from the machine's name and its processor flags.
-
-    ``avx_vnni`` without AVX-512 counts as ``avx2``: the weights that are right without VNNI are
-    right with it, and older onnxruntime versions do not use it.
-    """
-    if machine.lower() in ("arm64", "aarch64"):
-        return "arm64"
-    if {"avx512f", "avx512_vnni"} <= flags:
-        return "avx512_vnni"
-    if {"avx512f", "avx512bw"} <= flags:
-        return "avx512"
-    return "avx2" if "avx2" in flags else "any"
-
-
-def cpu_flags() -> frozenset[str]:
-    """Read the processor's flags, spelt as Linux spells them; empty where they are not told."""
-    if platform.system() == "Darwin":
-        told = _sysctl("machdep.cpu.features") + " " + _sysctl("machdep.cpu.leaf7_features")
-        return frozenset(told.lower().replace("avx512vnni", "avx512_vnni").replace("avx1.0", "avx").split())
-    match = re.search(r"^(?:flags|Features)\s*:(.*)$", _text("/proc/cpuinfo"), flags=re.MULTILINE)
-    return frozenset(match.group(1).split()) if match else frozenset()
-
-
 def cpu_model() -> str | None:
     """Read the processor's name."""
     if platform.system() == "Darwin":
-        return _sysctl("machdep.cpu.brand_string") or None
-    match = re.search(r"^(?:model name|Model|Hardware)\s*:(.*)$", _text("/proc/cpuinfo"), flags=re.MULTILINE)
+        return read_sysctl("machdep.cpu.brand_string") or None
+    match = re.search(r"^(?:model name|Model|Hardware)\s*:(.*)$", read_text(Path("/proc/cpuinfo")), flags=re.MULTILINE)
     return match.group(1).strip() if match else platform.processor() or None
-
-
-def affinity() -> int | None:
-    """Count the cores that this process may be scheduled on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def cpu_quota(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float | None:
-    """Read how many cores' worth of time the control groups grant, the tightest of all levels.
-
-    Args:
-        root: Where the control groups are mounted, version 1 or 2.
-        membership: The file that names this process's groups.
-
-    Returns:
-        Cores, possibly a fraction; ``None`` without a limit.
-    """
-    found = []
-    for folder in _cgroup_folders(root, membership, "cpu"):
-        limit, _, period = _text(folder / "cpu.max").strip().partition(" ")
-        limit = limit or _text(folder / "cpu.cfs_quota_us").strip()
-        period = period or _text(folder / "cpu.cfs_period_us").strip()
-        if limit.isdigit() and period.isdigit() and int(period) > 0:
-            found.append(int(limit) / int(period))
-    return min(found, default=None)
 
 
 def busy_seconds() -> float | None:
@@ -177,7 +126,7 @@ def busy_seconds() -> float | None:
     Returns:
         ``None`` where the system does not tell.
     """
-    match = re.match(r"cpu\s+(\d+) (\d+) (\d+) \d+ \d+ (\d+) (\d+) (\d+)", _text("/proc/stat"))
+    match = re.match(r"cpu\s+(\d+) (\d+) (\d+) \d+ \d+ (\d+) (\d+) (\d+)", read_text(Path("/proc/stat")))
     return sum(int(part) for part in match.groups()) / os.sysconf("SC_CLK_TCK") if match else None
 
 
@@ -190,12 +139,10 @@ def _memory_bytes() -> int | None:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _memory_limit_bytes(
-    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
-) -> int | None:
+def _memory_limit_bytes() -> int | None:
     found = []
-    for folder in _cgroup_folders(root, membership, "memory"):
-        limit = (_text(folder / "memory.max") or _text(folder / "memory.limit_in_bytes")).strip()
+    for folder in control_groups("memory"):
+        limit = (read_text(folder / "memory.max") or read_text(folder / "memory.limit_in_bytes")).strip()
         # Version 1 writes "no limit" as the largest page-aligned number.
         if limit.isdigit() and int(limit) < 1 << 60:
             found.append(int(limit))
@@ -210,7 +157,7 @@ def container() -> str | None:
         return "docker"
     if Path("/run/.containerenv").exists():
         return "podman"
-    groups = _text("/proc/1/cgroup")
+    groups = read_text(Path("/proc/1/cgroup"))
     return next((name for name in ("docker", "kubepods", "containerd", "lxc") if name in groups), None)
 
 
@@ -234,37 +181,3 @@ def onnxruntime_providers() -> list[str]:
     except ImportError:
         return []
     return list(onnxruntime.get_available_providers())
-
-
-# --- reading --------------------------------------------------------------------------------
-
-
-def _cgroup_folders(root: Path, membership: Path, controller: str) -> list[Path]:
-    """List the folders of this process's groups from the root down, for both versions and their mixture."""
-    folders: list[Path] = []
-    for line in _text(membership).splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
-            continue
-        # Version 1 mounts joint controllers under their joint name and links the single ones.
-        # Inside a container the host's path may not exist; its own limit is then at the base.
-        parts = [part for part in path.split("/") if part and part != ".."]
-        bases = (root / controllers, root / controller) if controllers else (root, root / "unified")
-        for base in bases:
-            folders += [base.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
-    return list(dict.fromkeys(folders))
-
-
-def _text(path: str | Path) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _sysctl(name: str) -> str:
-    try:
-        command = ["/usr/sbin/sysctl", "-n", name]
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""

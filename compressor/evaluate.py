@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from compressor import statistics
-from compressor.artifacts import STUDENT_INT8, STUDENT_ONNX, TEACHER, TEACHER_ONNX, ModelFacts
+from compressor.artifacts import STUDENT_INT8, STUDENT_ONNX, TEACHER, TEACHER_ONNX, CompanyDrift, ModelFacts
 from compressor.behaviour import Comparison, LabelledRows, compare, length_slices
 from compressor.errors import StageError
-from compressor.statistics import Interval, Verdict
+from compressor.statistics import Interval
+from compressor.verdict import Verdict
 
 Ints = npt.NDArray[np.int64]
 
@@ -27,7 +28,8 @@ class ModelScores:
     Attributes:
         agreement_with_teacher: Share of rows with the teacher's label.
         ece: Expected calibration error as the model stands.
-        temperature: Divisor of the logits fitted on validation rows; ``None`` where none were given.
+        temperature: Divisor of the logits fitted on validation rows; ``None`` where none were given, or
+            where they do not tell.
         ece_calibrated: Expected calibration error with that temperature.
     """
 
@@ -68,6 +70,7 @@ class Evaluation:
         majority: Share of the most frequent test label: what a constant answer scores.
         shipped: The model that the verdict is about: the last of the models.
         comparisons: Every model but the teacher, in the order of the models.
+        company: Each shipped file against itself: a text alone, padded and in a batch.
     """
 
     rows: int
@@ -77,6 +80,7 @@ class Evaluation:
     comparisons: tuple[Comparison, ...]
     drifts: tuple[Drift, ...]
     warnings: tuple[str, ...] = ()
+    company: tuple[CompanyDrift, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -133,7 +137,7 @@ def evaluate(
         _scores(item, teacher, labels, _temperature(validation.get(item.name), validation_labels), seed)
         for item in models
     )
-    comparisons = tuple(compare(item, teacher, test, max_drop / 100, seed) for item in models if item is not teacher)
+    comparisons = tuple(compare(item, teacher, test, max_drop / 100) for item in models if item is not teacher)
     majority = float(np.bincount(labels).max() / len(labels))
     return Evaluation(
         rows=len(labels),
@@ -163,7 +167,7 @@ def _check(models: Sequence[ModelFacts], labels: Ints, label_names: Sequence[str
 
 
 def _temperature(logits: npt.NDArray[np.float32] | None, labels: Ints | None) -> float | None:
-    if logits is None or labels is None or not len(labels):
+    if logits is None or labels is None:
         return None
     return statistics.fit_temperature(logits, labels)
 
@@ -176,7 +180,7 @@ def _scores(model: ModelFacts, teacher: ModelFacts, labels: Ints, temperature: f
         ece_calibrated = statistics.expected_calibration_error(calibrated, labels)
     return ModelScores(
         name=model.name,
-        accuracy=statistics.accuracy_interval(int(np.sum(predictions == labels)), len(labels), seed),
+        accuracy=statistics.accuracy_interval(int(np.sum(predictions == labels)), len(labels)),
         macro_f1=statistics.macro_f1_interval(labels, predictions, seed),
         agreement_with_teacher=float(np.mean(predictions == teacher.logits.argmax(axis=1))),
         ece=statistics.expected_calibration_error(statistics.softmax(model.logits), labels),

@@ -42,9 +42,12 @@ def export_onnx(
 
     Args:
         model: A classifier in eval mode.
+        architecture: Where its layers are.
         input_names: Inputs that the tokenizer makes.
         path: Where the file goes; above 2 GB its weights go to ``<name>.data`` beside it.
+        opset: Version of the ONNX operators, 18 or later.
         batches: Real text to compare on, as ``parity.parity_batches`` chooses it.
+        listen: Hears how closely the graphs agree, and what could not be fused.
 
     Raises:
         StageError: torch could not export the model.
@@ -59,9 +62,8 @@ def export_onnx(
         onnx_files.write(graph, plain)
         rows = parity.compare("exported", batches, expected, parity.onnx_logits(plain, batches))
     parity.require(rows)
-    fusions = fusion.fuse(
-        graph, architecture.layers, len(model.get_submodule(architecture.layers)), _activation(model.config)
-    )
+    layer_count = sum(1 for _ in model.get_submodule(architecture.layers).children())
+    fusions = fusion.fuse(graph, architecture.layers, layer_count, _activation(model.config))
     onnx_files.save(graph, path)
     names = tuple(value.name for value in graph.graph.inputs)
     del graph
@@ -85,7 +87,13 @@ def _load_and_run(path: Path, batches: Sequence[parity.Batch]) -> tuple[parity.L
 
     try:
         return parity.onnx_logits(path, batches)
-    except (state.Fail, state.InvalidGraph, state.InvalidArgument, state.RuntimeException, state.NotImplemented) as error:
+    except (
+        state.Fail,
+        state.InvalidGraph,
+        state.InvalidArgument,
+        state.RuntimeException,
+        state.NotImplemented,
+    ) as error:
         raise FusionError(
             f"onnxruntime refuses the fused graph: {str(error).splitlines()[0]}",
             "Please report the model type and the versions of torch, onnxscript and onnxruntime.",
@@ -116,9 +124,8 @@ def _trace(model: PreTrainedModel, input_names: Sequence[str], opset: int) -> An
     """
     import torch
 
-    device = next(model.parameters()).device
     # Neither axis may be 1: torch.export takes such an axis for a constant.
-    example = {name: torch.ones((2, 8), dtype=torch.int64, device=device) for name in input_names}
+    example = {name: torch.ones((2, 8), dtype=torch.int64, device=model.device) for name in input_names}
     example["attention_mask"][1, 5:] = 0
     if "token_type_ids" in example:
         example["token_type_ids"] = torch.zeros_like(example["token_type_ids"])

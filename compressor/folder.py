@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -57,7 +58,7 @@ def write_student(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTok
         )
     # Both keep what the last call happened to use; whoever loads the file sets its own.
     _edit(path, {"truncation": None, "padding": None})
-    _edit(folder / "tokenizer_config.json", {"model_max_length": max_length})
+    _write_json(folder / "tokenizer_config.json", _portable(folder / "tokenizer_config.json", max_length))
 
 
 def write_ort_config(folder: Path, exported: ExportedModel, quantized: QuantizedModel | None = None) -> None:
@@ -84,6 +85,7 @@ def write_manifest(
     exported: ExportedModel,
     max_length: int,
     quantized: QuantizedModel | None = None,
+    temperatures: Mapping[str, float] | None = None,
 ) -> contract.Manifest:
     """Write ``manifest.json`` over every file that is in the folder: call it last.
 
@@ -94,6 +96,7 @@ def write_manifest(
         exported: The fp32 model, for its inputs.
         max_length: Length in tokens that training and evaluation truncated to.
         quantized: The int8 model, for its target.
+        temperatures: Calibration temperature of files, by their path in the folder.
     """
     weights: dict[str, tuple[str, str | None]] = {MODEL: ("fp32", None), "model.safetensors": ("fp32", None)}
     if quantized is not None:
@@ -102,7 +105,8 @@ def write_manifest(
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
         if name != contract.MANIFEST:
-            files[name] = contract.describe_file(path, *weights.get(name, (None, None)))
+            precision, target = weights.get(name, (None, None))
+            files[name] = contract.describe_file(path, precision, target, (temperatures or {}).get(name))
     content = contract.Manifest(
         task=task,
         labels=teacher.labels,
@@ -145,6 +149,16 @@ def _versions() -> dict[str, str]:
         with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     return found
+
+
+def _portable(tokenizer_config: Path, max_length: int) -> dict[str, Any]:
+    """Read a tokenizer's config without what belongs to the machine that saved it."""
+    content: dict[str, Any] = json.loads(tokenizer_config.read_text(encoding="utf-8"))
+    if content.get("tokenizer_class") == "TokenizersBackend":
+        # The same class under the name that transformers 4 knows too.
+        content["tokenizer_class"] = "PreTrainedTokenizerFast"
+    kept = {name: value for name, value in content.items() if name not in ("is_local", "local_files_only")}
+    return kept | {"model_max_length": max_length}
 
 
 def _edit(path: Path, changes: dict[str, Any]) -> None:

@@ -101,7 +101,7 @@ def explained(wanted: Wanted) -> Iterator[None]:
         ) from None
     except errors.OfflineModeIsEnabled:
         raise Unanswered(
-            "HF_HUB_OFFLINE keeps the hub from being asked", name, f"Unset HF_HUB_OFFLINE, or {wanted.elsewhere}"
+            "HF_HUB_OFFLINE keeps the hub from being asked", name, f"{hint}Unset HF_HUB_OFFLINE, or {wanted.elsewhere}"
         ) from None
     except errors.HFValidationError:
         raise HubError(

@@ -69,14 +69,25 @@ def find_teacher(recipe: Recipe, listen: Listener) -> Candidate:
 def default_output(candidate: Candidate, recipe: Recipe) -> Path:
     """Name the run folder: ``exported/<teacher>-<layers>l``."""
     count, _ = student.plan_layers(recipe.student, candidate.facts.config.num_hidden_layers)
-    name = Path(candidate.checkpoint.name).resolve().name if candidate.checkpoint.repository is None else candidate.checkpoint.name
+    name = (
+        Path(candidate.checkpoint.name).resolve().name
+        if candidate.checkpoint.repository is None
+        else candidate.checkpoint.name
+    )
     return Path("exported") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{count}l"
 
 
 def read_material(recipe: Recipe, candidate: Candidate, listen: Listener) -> Material:
     """Read the data, with labels in the teacher's order, and tokenise them."""
     facts = candidate.facts
-    corpus = data.read_corpus(recipe.data, candidate.source, facts.labels, recipe.seed, listen)
+    corpus = data.read_corpus(
+        recipe.data,
+        candidate.source,
+        facts.labels,
+        recipe.seed,
+        listen,
+        columns=recipe.evaluate.slice_columns or (),
+    )
     tokenized = data.tokenize(
         corpus, facts.tokenizer, facts.input_names, candidate.max_length, recipe.cache_dir.expanduser(), listen
     )

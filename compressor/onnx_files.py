@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+CONTRIB = "com.microsoft"
+# Where the fused file says which of its products belong to the encoder, as in ``bert.encoder.layer``.
+LAYERS_KEY = "compressor.layers"
 MAX_PROTOBUF_BYTES = 2**31 - 1
 _CHUNK_BYTES = 1 << 22
 _WEIGHT_TYPES = ("FLOAT", "FLOAT16", "BFLOAT16", "INT8", "UINT8")
@@ -51,6 +54,7 @@ def open_session(path: Path, threads: int = 0) -> Any:
     """Open a file in onnxruntime on the CPU, as a user would: with all of its own optimizations.
 
     Args:
+        path: The ONNX file.
         threads: Threads within an operator; 0 leaves the choice to onnxruntime.
     """
     import onnxruntime

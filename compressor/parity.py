@@ -36,6 +36,7 @@ def parity_batches(
 
     Args:
         dataset: Unpadded token ids with the columns of ``input_names`` and ``length``.
+        input_names: Columns that the model takes.
         pad_token_id: What ``input_ids`` are padded with.
         max_length: Longest sequence that the model is used with, in tokens.
 
@@ -66,12 +67,13 @@ def torch_logits(model: PreTrainedModel, batches: Sequence[Batch]) -> tuple[Logi
     """Logits of a torch model, float32 of shape (texts, labels) for each batch."""
     import torch
 
-    device = next(model.parameters()).device
+    def run(batch: Batch) -> Logits:
+        logits = model(**{name: torch.from_numpy(array).to(model.device) for name, array in batch.items()}).logits
+        found: Logits = logits.float().cpu().numpy()
+        return found
+
     with torch.inference_mode():
-        return tuple(
-            model(**{name: torch.from_numpy(array).to(device) for name, array in batch.items()}).logits.float().cpu().numpy()
-            for batch in batches
-        )  # fmt: skip
+        return tuple(run(batch) for batch in batches)
 
 
 def onnx_logits(path: Path, batches: Sequence[Batch]) -> tuple[Logits, ...]:

@@ -37,7 +37,7 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
         StageError: A stage broke its contract; finished training stays in the cache.
     """
     journal = Journal(listen)
-    recipe = recipe.model_copy(update={"device": resolve_device(recipe.device)})
+    recipe = recipe.model_copy(update={"device": resolve_device(recipe.device, recipe.distill.precision)})
     if recipe.benchmark.enabled:
         benchmark.check(recipe.benchmark)
 
@@ -69,7 +69,7 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
         delivery.seal(recipe, tutor, material, files, staging)
 
         with journal.stage("evaluate", f"every model on {len(answers['test'])} test texts"):
-            models, evaluation = delivery.judge(recipe, tutor, pupil, material, files, staging, answers["test"])
+            models, evaluation = delivery.judge(recipe, tutor, pupil, material, files, staging, answers)
 
         with journal.stage("benchmark", "a fresh process for each model and round"):
             measured = delivery.time_models(recipe, tutor, material, files, staging, journal)
@@ -96,6 +96,7 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
                     distillation=pupil_curve,
                     fine_tuning=tutor_curve,
                     benchmark=measured,
+                    shapes=delivery.shapes(tutor, pupil, files),
                     stages=journal.seconds,
                     notes=journal.notes,
                     warnings=journal.warnings,
@@ -104,5 +105,5 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
                 ),
             )
             (staging / "README.md").write_text(report.model_card(written, output_dir.name), encoding="utf-8")
-            delivery.seal(recipe, tutor, material, files, staging)
+            delivery.seal(recipe, tutor, material, files, staging, evaluation)
     return Run(output_dir, written)

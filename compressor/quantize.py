@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from compressor import int8, onnx_files, parity
+from compressor import onnx_files, parity
 from compressor.artifacts import QuantizedModel
 from compressor.errors import QuantizationError
 from compressor.events import Listener, Note, Warned, ignore
+from compressor.onnx_passes import int8
+from compressor.runtime.machine import detect_target
 
 # Full int8 range: the products are summed in 32 bits (vpdpbusd on x86 with VNNI, udot/sdot on ARM).
 _FULL = 127
@@ -59,10 +60,12 @@ def quantize_onnx(
 
     Args:
         source: The fused fp32 file.
+        path: Where the int8 file goes.
         target: A key of ``WEIGHT_LIMITS``, or ``auto`` for this machine.
         expected: Matrix products of the encoder: layers times products of a layer.
         batches: Validation text, padded; what int8 changes is measured on it.
         mode: A key of ``int8.MODES``.
+        listen: Hears the agreement, and what to know before deploying.
 
     Raises:
         QuantizationError: The file was not written by ``export_onnx``, the int8 graph does not load, misses products,
@@ -71,7 +74,7 @@ def quantize_onnx(
     chosen = detect_target() if target == "auto" else target
     limit = WEIGHT_LIMITS[chosen]
     model = onnx_files.load(source)
-    if int8.LAYERS_KEY not in model.metadata_props:
+    if onnx_files.LAYERS_KEY not in model.metadata_props:
         raise QuantizationError(
             f"{source} was not exported by this toolkit: its encoder layers are not marked.",
             "Export the torch model again; only then are its products known by name.",
@@ -109,25 +112,6 @@ def quantize_onnx(
     )
 
 
-def detect_target(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str | None = None) -> str:
-    """Name the instruction set of this machine, as far as it can be known.
-
-    Linux on x86 lists its instruction sets; every 64-bit ARM has what int8 needs. Anything else, Windows and Intel
-    Macs included, gives ``any``, which is right everywhere and gives up a little precision of the weights.
-    """
-    if (machine or platform.machine()).lower() in ("arm64", "aarch64"):
-        return "arm64"
-    try:
-        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return "any"
-    flags = next((set(line.split(":", 1)[1].split()) for line in text.splitlines() if line.startswith("flags")), set())
-    # AVX-VNNI is the same instruction in 256 bits; onnxruntime has kernels for both.
-    if flags & {"avx512_vnni", "avx_vnni"}:
-        return "avx512_vnni"
-    return next((name for name, flag in (("avx512", "avx512f"), ("avx2", "avx2")) if flag in flags), "any")
-
-
 def _measure(source: Path, path: Path, batches: Sequence[parity.Batch]) -> _Drift:
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -137,7 +121,13 @@ def _measure(source: Path, path: Path, batches: Sequence[parity.Batch]) -> _Drif
         after = parity.session_logits(session, batches)
         together = max(batches, key=lambda batch: len(batch["input_ids"]))
         alone = parity.session_logits(session, _one_by_one(together))
-    except (state.Fail, state.InvalidGraph, state.InvalidArgument, state.RuntimeException, state.NotImplemented) as error:
+    except (
+        state.Fail,
+        state.InvalidGraph,
+        state.InvalidArgument,
+        state.RuntimeException,
+        state.NotImplemented,
+    ) as error:
         raise QuantizationError(
             f"onnxruntime refuses the int8 graph: {str(error).splitlines()[0]}",
             "Please report the model type and the version of onnxruntime; without --quantize the run finishes in fp32.",
@@ -169,7 +159,8 @@ def _judge(drift: _Drift, mode: str) -> tuple[str, ...]:
     found = []
     if drift.agreement < WARN_BELOW_AGREEMENT:
         found.append(
-            f"int8 changes {1 - drift.agreement:.1%} of the labels that fp32 gives: compare the accuracies in the report."
+            f"int8 changes {1 - drift.agreement:.1%} of the labels that fp32 gives: "
+            "compare the accuracies in the report."
         )
     if mode == "per-token" and drift.batch_difference > 0:
         found.append(

@@ -7,6 +7,7 @@ the command line. The sections are what the stages receive.
 from __future__ import annotations
 
 import difflib
+import shlex
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,6 +210,27 @@ class EvaluateRecipe(Section):
         lt=100,
         description="Largest drop in accuracy, in percentage points, that the student may have.",
     )
+    slice_columns: Annotated[tuple[str, ...] | None, Flag("slice-columns")] = Field(
+        default=None,
+        description="Columns of the test data to slice the comparison by, as in source,lang; "
+        "class and length are always there.",
+    )
+
+    @field_validator("slice_columns", mode="before")
+    @classmethod
+    def _read_columns(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(","))
+        return value
+
+    @field_validator("slice_columns")
+    @classmethod
+    def _check_columns(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and (not all(value) or len(set(value)) != len(value)):
+            raise ValueError("expected distinct names of columns, as in source,lang")
+        if value is not None and {"class", "length"} & set(value):
+            raise ValueError("the report has slices named class and length already: rename the column")
+        return value
 
 
 class BenchmarkRecipe(Section):
@@ -334,8 +356,10 @@ def read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(f"Recipe {path} does not exist.", "Check the path given to --recipe.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"Recipe {path} cannot be read: {error}.") from None
+    except OSError as error:
+        raise RecipeError(f"Recipe {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise RecipeError(f"Recipe {path} cannot be read: it is not UTF-8.") from None
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"Recipe {path} is not valid TOML: {error}.") from None
 
@@ -359,4 +383,6 @@ def _explain(error: Any) -> str:
     flag = known.get(key)
     name = f"--{flag}" if flag else dotted
     reason = error["msg"].removeprefix("Value error, ")
-    return f"{name} {error['input']!r}: {reason[0].lower()}{reason[1:]}."
+    if isinstance(error["input"], dict):  # values that are wrong together
+        return f"Recipe section {dotted}: {reason}."
+    return f"{name} {shlex.quote(str(error['input']))}: {reason[0].lower()}{reason[1:]}."

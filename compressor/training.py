@@ -80,18 +80,23 @@ class TrainingData:
     teacher_labels: npt.NDArray[np.int64] | None = None
 
 
-def resolve_device(choice: str) -> str:
+def resolve_device(choice: str, precision: str = "fp32") -> str:
     """Turn ``auto`` into the device that this machine has.
 
     Raises:
-        ProviderError: ``cuda`` was asked for, and torch sees no GPU.
+        ProviderError: ``cuda`` was asked for, or ``fp16`` which needs it, and torch sees no GPU.
     """
     if choice == "cuda" and not torch.cuda.is_available():
         raise ProviderError(
             f"--device cuda was asked for, but torch {torch.__version__} sees no CUDA device.",
             "Install a CUDA build of torch on a machine with a GPU, or drop --device.",
         )
-    return "cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu"
+    device = "cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu"
+    if precision == "fp16" and device == "cpu":
+        raise ProviderError(
+            "--precision fp16 was asked for, but this run trains on the CPU.", "Choose --precision bf16 or fp32."
+        )
+    return device
 
 
 def classify(model: PreTrainedModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:

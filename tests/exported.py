@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,6 @@ from compressor.artifacts import ExportedModel
 from compressor.events import Listener, ignore
 from tests import tiny
 
-FOLDER = tempfile.TemporaryDirectory(prefix="compressor-exported-")
 MAX_LENGTH = 48
 LAYERS = 2
 
@@ -37,7 +38,12 @@ class Sample:
 
 
 def run(
-    model_type: str, model: Any, batches: tuple[parity.Batch, ...], path: Path, opset: int = 18, listen: Listener = ignore
+    model_type: str,
+    model: Any,
+    batches: tuple[parity.Batch, ...],
+    path: Path,
+    opset: int = 18,
+    listen: Listener = ignore,
 ) -> ExportedModel:
     names = tiny.tokenizer(model_type).model_input_names
     return export.export_onnx(
@@ -69,10 +75,18 @@ def texts(model_type: str, rows: int = 40) -> datasets.Dataset:
 
 
 @functools.cache
+def folder() -> Path:
+    """Where the shared files live until the test run ends."""
+    path = Path(tempfile.mkdtemp(prefix="compressor-exported-"))
+    atexit.register(shutil.rmtree, path)
+    return path
+
+
+@functools.cache
 def sample(model_type: str) -> Sample:
     """The shared classifier of one architecture."""
     names = tiny.tokenizer(model_type).model_input_names
     batches = parity.parity_batches(texts(model_type), names, 0, MAX_LENGTH)
     model = classifier(model_type)
-    exported = run(model_type, model, batches, Path(FOLDER.name) / f"{model_type}.onnx")
+    exported = run(model_type, model, batches, folder() / f"{model_type}.onnx")
     return Sample(model_type, model, batches, exported)

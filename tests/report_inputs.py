@@ -14,7 +14,9 @@ import numpy as np
 
 from compressor.artifacts import (
     Benchmark,
+    CompanyDrift,
     Corpus,
+    EncoderShape,
     ExportedModel,
     FusionCount,
     LatencyRow,
@@ -66,7 +68,8 @@ def latency(slow_at: int | None) -> tuple[LatencyRow, ...]:
             samples = np.concatenate(
                 [scale * rng.normal(1, 0.01) * (1 + rng.gamma(1.2, 0.03, size=40)) for _ in range(5)]
             )
-            rows.append(LatencyRow(model, "cpu", 2, batch_size, length, tuple(samples.tolist()), 5, (40,) * 5))
+            tokens = float(batch_size * (length or 14))
+            rows.append(LatencyRow(model, "cpu", 2, batch_size, length, tuple(samples.tolist()), 5, (40,) * 5, tokens))
     return tuple(rows)
 
 
@@ -131,11 +134,14 @@ def findings(
         teacher="./finetuned-bert", teacher_fingerprint="a" * 64, teacher_layers=12, fine_tuned=False,
         layer_map=(0, 2, 4, 6, 8, 10), student_layers=6, corpus=corpus, max_length=128,
         truncated={"train": 12, "validation": 1, "test": 3}, models=models,
-        evaluation=evaluate(
+        evaluation=replace(evaluate(
             models, labels, LABELS, texts, lengths=[len(text.split()) + 4 for text in texts],
             columns={"channel": ["app" if row % 3 else "web" for row in range(rows)]},
             validation_labels=labels, validation_logits={model.name: model.logits for model in models},
-        ),
+        ), company=(
+            CompanyDrift("student_onnx", min(256, rows), 28, 9.5e-7, 0, 32, 1.4e-6, 0),
+            CompanyDrift("student_int8", min(256, rows), 28, 0.0, 0, 32, 0.0, 0),
+        )),
         exported={
             name: ExportedModel(
                 Path(f"{name}.onnx"), ("input_ids", "attention_mask"), 18,
@@ -157,6 +163,12 @@ def findings(
         ),
         stages={"teacher": 2.1, "data": 3.4, "soft labels": 96.0, "distil": 1710.0, "export": 41.0, "quantize": 9.0,
                 "evaluate": 120.0, "benchmark": 210.0},
+        shapes={
+            name: EncoderShape(layers, 768, 3072, 768, size * layers * 7_077_888)
+            for name, layers, size in (
+                ("teacher", 12, 4), ("teacher_onnx", 12, 4), ("student_onnx", 6, 4), ("student_int8", 6, 1),
+            )
+        },
         notes=("6 of 12 layers: every other one, from the first.",),
     )  # fmt: skip
     return replace(found, **changes)

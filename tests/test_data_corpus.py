@@ -477,3 +477,66 @@ def test_a_sample_smaller_than_the_labels_is_refused(tmp_path: Path) -> None:
     assert "--max-train-rows 1: A sample of 1 rows cannot hold all 2 labels." in refused(
         write_as(tmp_path / "a.csv"), max_train_rows=1
     )
+
+
+# --- columns to slice by ----------------------------------------------------------------------
+
+
+def keep(source: Path, *columns: str) -> Corpus:
+    return read_corpus(DataRecipe(), str(source), None, 0, columns=columns)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_named_columns_follow_their_rows_into_the_carved_splits(tmp_path: Path, name: str) -> None:
+    # The value tells the text, so that a row in the wrong place shows.
+    table = pa.table(
+        {
+            "text": [t for t, _ in REVIEWS],
+            "label": [n for _, n in REVIEWS],
+            "words": [len(t.split()) for t, _ in REVIEWS],
+        }
+    )
+    path = tmp_path / name
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+    elif path.suffix == ".jsonl":
+        write(path, "\n".join(json.dumps(row) for row in table.to_pylist()))
+    else:
+        write(path, "text,label,words\n" + "\n".join(",".join(map(str, row.values())) for row in table.to_pylist()))
+    for split in keep(path, "words").splits.values():
+        assert split.columns["words"] == tuple(str(len(text.split())) for text in split.texts)
+
+
+def test_columns_are_needed_in_the_test_split_alone_and_gaps_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", csv_text(REVIEWS))
+    rows = [("a good film", "positive", "en"), ("", "positive", "fr"), ("a dull plot", "negative", "")] + [
+        ("a fine film", "positive", "de")
+    ] * 200
+    write(tmp_path / "test.csv", "text,label,lang\n" + "\n".join(",".join(row) for row in rows))
+    corpus = keep(tmp_path, "lang")
+    # The second row has no text and is dropped, with its language.
+    assert corpus.splits["test"].columns["lang"][:3] == ("en", "(empty)", "de")
+    assert corpus.splits["train"].columns == {}
+
+
+def test_without_a_request_no_column_is_kept_and_the_fingerprint_is_the_same(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", csv_text([(t, f"{n},x") for t, n in REVIEWS], "text,label,lang"))
+    plain, kept = keep(path), keep(path, "lang")
+    assert plain.splits["test"].columns == {}
+    assert kept.fingerprint == plain.fingerprint
+
+
+def test_a_column_to_slice_by_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", csv_text([(t, f"{n},x") for t, n in REVIEWS], "text,label,source"))
+    with pytest.raises(DataError) as caught:
+        keep(path, "sorce")
+    assert str(caught.value) == (
+        f"{path}: no column 'sorce' to slice by. Its columns: 'text', 'label', 'source'.\nDid you mean 'source'?"
+    )
+
+
+def test_a_column_of_too_many_values_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    rows = [(t, f"{n},{index}") for index, (t, n) in enumerate(tiny.reviews(150))]
+    path = write(tmp_path / "a.csv", csv_text(rows, "text,label,id"))
+    with pytest.raises(DataError, match="Column 'id' has 150 different values in 150 train rows: at most 100"):
+        keep(path, "id")

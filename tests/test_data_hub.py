@@ -174,7 +174,7 @@ def test_without_hub_and_copy_the_ways_out_are_named(dataset: int, told: dict[st
     assert told["offline"][dataset] == {
         "error": "HubError",
         "message": f"HF_HUB_OFFLINE keeps the hub from being asked; {name} was not downloaded before.",
-        "remedy": "Unset HF_HUB_OFFLINE, or download the dataset elsewhere and give its folder to --data.",
+        "remedy": "No file or folder here has that name either. Unset HF_HUB_OFFLINE, or download the dataset elsewhere and give its folder to --data.",
     }
 
 

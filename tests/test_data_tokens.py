@@ -11,7 +11,7 @@ import pytest
 from compressor.artifacts import Corpus, Split
 from compressor.data import tokenize
 from compressor.errors import DataError, OutputError
-from compressor.events import Event, Progress, Warned
+from compressor.events import Event, Note, Progress, Warned
 from tests import tiny
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -57,8 +57,12 @@ def test_only_inputs_that_the_model_takes_are_made(tmp_path: Path) -> None:
 def test_rows_that_lose_tokens_are_counted_and_rows_that_just_fit_are_not(tmp_path: Path) -> None:
     texts = ("good film", "good good film", "a good good film")  # 4, 5 and 6 tokens
     corpus = replace(CORPUS, splits={**CORPUS.splits, "test": Split(texts, np.zeros(3, dtype=np.int64))})
-    tokenized = tokenize(corpus, tiny.tokenizer(), INPUTS, 5, tmp_path)
+    told: list[Event] = []
+    tokenized = tokenize(corpus, tiny.tokenizer(), INPUTS, 5, tmp_path, told.append)
     assert tokenized.truncated["test"] == 1
+    cut = {split: rows for split, rows in tokenized.truncated.items() if rows}
+    listed = ", ".join(f"{rows} of {split}" for split, rows in cut.items())
+    assert told[-1] == Note(f"Texts of more than 5 tokens were cut: {listed}.")
     assert tokenized.splits["test"]["length"][:] == [4, 5, 5]
     assert tokenized.max_length == 5
 

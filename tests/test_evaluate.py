@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from compressor import statistics
 from compressor.artifacts import ModelFacts
 from compressor.errors import StageError
 from compressor.evaluate import Evaluation, evaluate
@@ -115,16 +116,30 @@ def test_drift_is_measured_between_int8_and_its_fp32_parent() -> None:
 
 def test_a_fitted_temperature_lowers_the_calibration_error_of_an_overconfident_model() -> None:
     rng = np.random.default_rng(0)
-    logits = rng.normal(size=(2000, 3))
-    labels = np.array([rng.choice(3, p=np.exp(row) / np.exp(row).sum()) for row in logits])
-    models = [facts("teacher", logits), facts("student_onnx", logits * 5)]
+    logits = rng.normal(size=(4000, 3)).astype(np.float32)
+    truth = statistics.softmax(logits)
+    labels = np.array([rng.choice(3, p=row) for row in truth])
+    models = [facts("teacher", logits[2000:]), facts("student_onnx", logits[2000:] * 5)]
     found = evaluate(
-        models, labels, NAMES, ["x"] * 2000,
-        validation_labels=labels, validation_logits={"student_onnx": logits.astype(np.float32) * 5},
+        models, labels[2000:], NAMES, ["x"] * 2000,
+        validation_labels=labels[:2000], validation_logits={"student_onnx": logits[:2000] * 5},
     ).scores  # fmt: skip
     assert found[0].temperature is None
     assert found[1].temperature == pytest.approx(5, rel=0.1)
-    assert found[1].ece_calibrated < 0.05 < found[1].ece
+    # What a model shows whose probabilities are the truth itself (Broecker and Smith 2007): with 2,000 rows not 0.
+    perfect = [
+        statistics.expected_calibration_error(truth[2000:], np.array([rng.choice(3, p=row) for row in truth[2000:]]))
+        for _ in range(20)
+    ]
+    assert found[1].ece_calibrated <= max(perfect) < found[1].ece
+
+
+def test_a_model_without_enough_mistakes_on_validation_rows_gets_no_temperature() -> None:
+    labels = np.arange(300) % 3
+    models = [facts("teacher", sure(labels)), facts("student_onnx", sure(labels))]
+    options = {"validation_labels": labels, "validation_logits": {"student_onnx": sure(labels)}}
+    scores = evaluate(models, labels, NAMES, ["x"] * 300, **options).scores[1]
+    assert (scores.temperature, scores.ece_calibrated) == (None, None)
 
 
 def test_one_row_and_a_perfect_model_give_an_undecided_verdict() -> None:

@@ -315,6 +315,13 @@ def test_the_tokenizer_file_does_not_depend_on_its_last_call(teacher: Teacher, t
     assert (saved["truncation"], saved["padding"]) == (None, None)
 
 
+def test_the_tokenizer_config_is_one_that_transformers_4_reads_too(teacher: Teacher, tmp_path: Path) -> None:
+    write_student(tmp_path, teacher.model, tiny.tokenizer(), 64)
+    saved = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert saved["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert not {"is_local", "local_files_only"} & saved.keys()
+
+
 def test_a_tokenizer_without_a_fast_form_is_explained(teacher: Teacher, tmp_path: Path) -> None:
     class SlowTokenizer:
         def save_pretrained(self, folder: Path) -> None:

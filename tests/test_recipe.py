@@ -38,23 +38,26 @@ def test_a_recipe_is_frozen():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"layers": "0"}, "--layers '0': a student needs at least 1 layer, not 0."),
-        ({"layers": "-2"}, "--layers '-2': a student needs at least 1 layer, not -2."),
-        ({"layers": "2,2"}, "--layers '2,2': layer list 2,2 names a layer twice."),
-        ({"layers": "4,2"}, "--layers '4,2': layer list 4,2 is not in ascending order."),
-        ({"layers": "1,-1"}, "--layers '1,-1': layers are counted from 0; -1 is not one."),
-        ({"layers": "six"}, "--layers 'six': 'six' is neither a number nor a list such as 0,2,4."),
+        ({"layers": "0"}, "--layers 0: a student needs at least 1 layer, not 0."),
+        ({"layers": "-2"}, "--layers -2: a student needs at least 1 layer, not -2."),
+        ({"layers": "2,2"}, "--layers 2,2: layer list 2,2 names a layer twice."),
+        ({"layers": "4,2"}, "--layers 4,2: layer list 4,2 is not in ascending order."),
+        ({"layers": "1,-1"}, "--layers 1,-1: layers are counted from 0; -1 is not one."),
+        ({"layers": "six"}, "--layers six: 'six' is neither a number nor a list such as 0,2,4."),
         ({"prune": 1.5}, "--prune 1.5: input should be less than 1."),
         ({"prune": -0.1}, "--prune -0.1: input should be greater than or equal to 0."),
         ({"temperature": 0.0}, "--temperature 0.0: input should be greater than 0."),
         ({"epochs": 0.0}, "--epochs 0.0: input should be greater than 0."),
-        ({"batch-sizes": "1,0"}, "--batch-sizes '1,0': expected distinct numbers from 1 up, as in 1,8,32."),
-        ({"batch-sizes": "1,1"}, "--batch-sizes '1,1': expected distinct numbers from 1 up, as in 1,8,32."),
-        ({"layer-selection": "odd"}, "--layer-selection 'odd': input should be 'alternate', 'spaced'"),
-        ({"target": "sse2"}, "--target 'sse2': input should be 'auto', 'any'"),
+        ({"batch-sizes": "1,0"}, "--batch-sizes 1,0: expected distinct numbers from 1 up, as in 1,8,32."),
+        ({"batch-sizes": "1,1"}, "--batch-sizes 1,1: expected distinct numbers from 1 up, as in 1,8,32."),
+        ({"layer-selection": "odd"}, "--layer-selection odd: input should be 'alternate', 'spaced'"),
+        ({"target": "sse2"}, "--target sse2: input should be 'auto', 'any'"),
         ({"opset": 11}, "--opset 11: input should be greater than or equal to 18."),
         ({"seed": -1}, "--seed -1: input should be greater than or equal to 0."),
-        ({"soft-weight": 0, "hard-weight": 0}, "soft, hard and hidden weight are all 0: there is nothing to learn from."),
+        (
+            {"soft-weight": 0, "hard-weight": 0},
+            "soft, hard and hidden weight are all 0: there is nothing to learn from.",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_with_its_flag(overrides, message):
@@ -104,3 +107,15 @@ def test_a_saved_recipe_reads_back_as_itself(tmp_path):
     built = recipes.build({}, {"teacher": "x", "layers": "0,2", "prune": 0.4, "batch-sizes": "1,8"})
     (tmp_path / "recipe.toml").write_text(recipes.as_toml(built))
     assert recipes.build(recipes.read(tmp_path / "recipe.toml")) == built
+
+
+def test_columns_to_slice_by_are_a_list_of_distinct_free_names():
+    built = recipes.build({}, {"teacher": "x", "slice-columns": "source, lang"})
+    assert built.evaluate.slice_columns == ("source", "lang")
+    for wrong, reason in (
+        ("source,source", "distinct names"),
+        ("a,,b", "distinct names"),
+        ("length", "rename the column"),
+    ):
+        with pytest.raises(RecipeError, match=f"--slice-columns.*{reason}"):
+            recipes.build({}, {"teacher": "x", "slice-columns": wrong})

@@ -126,6 +126,49 @@ def test_a_pruned_student_comes_with_the_word_that_zeros_are_not_speed(written: 
     assert not any("Sparse" in text for text in document(findings(sparsity=0.0))["caveats"])
 
 
+@pytest.mark.parametrize(
+    ("target", "here", "words"),
+    [
+        ("avx2", "avx2", "were verified on this machine's instruction set, avx2. On others their labels are believed"),
+        ("any", "avx512", "(any) were verified on this machine's instruction set, avx512"),
+        ("avx512_vnni", "avx2", "That they are right and fast on avx512_vnni is believed, not verified"),
+        ("avx2", None, "whether they are right there is believed, not verified"),
+    ],
+)
+def test_what_int8_is_on_another_instruction_set_is_called_belief(target: str, here: str | None, words: str) -> None:
+    full = findings()
+    quantized = replace(full.quantized, target=target)
+    found = document(replace(full, quantized=quantized, environment={"cpu": {"instruction_set": here}}))
+    assert sum(words in text for text in found["caveats"]) == 1
+
+
+def test_a_file_whose_labels_depend_on_the_batch_is_a_caveat() -> None:
+    full = findings()
+    steady, drifting = full.evaluation.company
+    company = (steady, replace(drifting, batched_difference=1.4, batched_labels=5))
+    found = document(replace(full, evaluation=replace(full.evaluation, company=company)))
+    assert "student_int8 gives 5 of 256 test texts another label in a batch of 32 than alone." in found["caveats"]
+    assert "logits within 1.4e+00, 5 labels changed" in markdown(found)
+    assert not any("than alone" in text for text in document(full)["caveats"])
+
+
+def test_each_latency_stands_beside_its_own_bound(written: dict) -> None:
+    rows = {(row["model"], row["batch_size"], row["sequence_length"]): row for row in written["latency"]}
+    row = rows["teacher_onnx", 8, 128]
+    # 8 x 128 tokens, 12 layers of 4 * 768^2 + 2 * 768 * 3072 products and two attention products, at 128 GFLOP/s.
+    flops = 2 * 12 * 1024 * (4 * 768**2 + 2 * 768 * 3072 + 2 * 128 * 768)
+    assert row["floor_ms"] == pytest.approx(flops / 128e6, rel=1e-4)
+    assert row["share_of_bound"] == pytest.approx(row["floor_ms"] / row["p50_ms"], rel=1e-3)
+    # One short text is bound by reading the weights: 340 MB at 17.5 GB/s.
+    assert rows["teacher_onnx", 1, None]["floor_ms"] == pytest.approx(12 * 7_077_888 * 4 / 17.5e6, rel=1e-4)
+
+
+def test_without_sizes_or_bounds_there_is_no_share() -> None:
+    for changes in ({"shapes": {}}, {"benchmark": single_round()}):
+        row = document(findings(**changes))["latency"][0]
+        assert (row["floor_ms"], row["share_of_bound"]) == (None, None)
+
+
 # --- report.md --------------------------------------------------------------------------------
 
 
@@ -141,6 +184,13 @@ def test_the_markdown_fits_a_comment_and_its_table_has_one_row_per_model(written
     text = markdown(written)
     assert len(text) < 10_000
     assert len([line for line in text.splitlines() if line.startswith("| ")]) == 2 + len(written["models"])
+
+
+def test_the_markdown_says_in_one_line_what_padding_and_neighbours_change(written: dict) -> None:
+    assert (
+        "The same text alone, padded, or in a batch (256 test texts): Student, ONNX fp32: logits within 1.4e-06, "
+        "0 labels changed; Student, ONNX int8: the same logits to the last bit, 0 labels changed."
+    ) in markdown(written).splitlines()
 
 
 def test_names_cannot_break_out_of_the_markdown() -> None:

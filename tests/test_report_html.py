@@ -16,7 +16,7 @@ import pytest
 
 from compressor.report import document, write_report
 from compressor.report.figures import Axis
-from compressor.report.html import html
+from compressor.report.html import confusions, html, matrix
 from tests.report_inputs import LABELS, SCRIPT, findings
 
 VOID = {"meta", "link", "input", "br", "img"}
@@ -132,6 +132,54 @@ def test_a_place_where_the_student_is_slower_says_so_in_words(page: Page) -> Non
     assert page.texts.count("slower here") == 1
 
 
+def test_the_matrix_of_few_labels_holds_the_change_of_every_cell() -> None:
+    found = document(findings())
+    rows = matrix(found, "student_int8")
+    assert [row["label"] for row in rows] == list(LABELS)
+    cells = {
+        (row["label"], name): cell["change"]
+        for row in rows
+        for name, cell in zip(LABELS, row["cells"], strict=True)
+        if cell
+    }
+    comparison = found["comparisons"][-1]
+    assert cells == {
+        (cell["label"], cell["predicted"]): cell["student"] - cell["teacher"] for cell in comparison["confusion"]
+    }
+    # Rows keep their number: what leaves one cell of a true label arrives in another.
+    assert sum(cells.values()) == 0
+
+
+def test_more_on_the_diagonal_is_good_and_more_beside_it_is_bad() -> None:
+    found = document(findings())
+    for row in matrix(found, "student_int8"):
+        for cell in filter(None, row["cells"]):
+            better = cell["change"] > 0 if cell["label"] == cell["predicted"] else cell["change"] < 0
+            assert cell["tone"] == ("good" if better else "bad")
+            assert cell["shade"] in (1, 2, 3)
+
+
+def test_many_labels_are_ranked_instead_largest_first(page: Page) -> None:
+    found = document(findings())
+    many = {**found, "data": {**found["data"], "labels": [f"label {index}" for index in range(150)]}}
+    assert matrix(many, "student_int8") is None
+    assert any(attributes.get("class") == "matrix" for attributes in page.all("table"))
+    reading = Page()
+    reading.feed(html(many))
+    assert not any(attributes.get("class") == "matrix" for attributes in reading.all("table"))
+    changes = [abs(cell["change"]) for cell in confusions(many, "student_int8")]
+    assert changes == sorted(changes, reverse=True)
+    assert all(cell["label"] != cell["predicted"] for cell in confusions(many, "student_int8"))
+
+
+def test_a_report_of_before_bounds_and_company_can_still_be_drawn() -> None:
+    found = document(findings())
+    del found["company"]
+    for row in found["latency"]:
+        del row["floor_ms"], row["share_of_bound"]
+    assert "Of bound" in html(found)
+
+
 def test_ticks_lie_on_the_axis_and_are_round() -> None:
     assert Axis(4.9, 48, 0, 1, log=True).ticks() == pytest.approx([5, 10, 20])
     assert Axis(0.9, 0.95, 0, 1).ticks() == pytest.approx([0.9, 0.91, 0.92, 0.93, 0.94, 0.95])
@@ -139,6 +187,8 @@ def test_ticks_lie_on_the_axis_and_are_round() -> None:
 
 def test_a_value_outside_the_axis_is_held_at_its_end() -> None:
     assert Axis(0, 1, 10, 20).at(5) == 20
+    # Two noisy rounds give an interval that is rounded to 0 at its lower end.
+    assert Axis(1, 10, 10, 20, log=True).at(0.0) == 10
 
 
 # --- in a browser -----------------------------------------------------------------------------
@@ -161,6 +211,7 @@ document.getElementById("page").addEventListener("load", function () {
   };
   found.title = page.title;
   found.width = page.documentElement.scrollWidth;
+  found.matrix = Array.from(page.querySelectorAll(".matrix tbody th")).map((cell) => cell.getBoundingClientRect().width);
   found.all = set({});
   found.broken = set({ kind: "broken" });
   found.label = set({ label: "退款" });
@@ -239,6 +290,11 @@ def test_the_script_in_a_text_did_not_run(visit: Visit) -> None:
 
 def test_the_page_fits_a_phone(visit: Visit) -> None:
     assert visit.found["width"] <= 390
+
+
+def test_the_labels_of_the_matrix_can_be_read_on_a_phone(visit: Visit) -> None:
+    assert len(visit.found["matrix"]) == len(LABELS)
+    assert min(visit.found["matrix"]) >= 90
 
 
 def test_the_filters_show_what_fits_and_count_it(visit: Visit) -> None:

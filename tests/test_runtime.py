@@ -79,6 +79,49 @@ def test_top_k_limits_the_scores(predict: Predictor) -> None:
     assert len(predict("a dull film", top_k=2)[0].scores) == 2
 
 
+def test_calibrated_scores_are_the_softmax_of_logits_over_the_temperature(folder: Path) -> None:
+    set_temperature(folder, 2.5)
+    plain, calibrated = Predictor(folder, threads=1), Predictor(folder, threads=1, calibrated=True)
+    assert (plain.temperature, calibrated.temperature) == (1.0, 2.5)
+    logits = plain.logits(TEXTS)
+    np.testing.assert_array_equal(calibrated.logits(TEXTS), logits)
+    softened = np.exp(logits / 2.5) / np.exp(logits / 2.5).sum(axis=1, keepdims=True)
+    found = calibrated(TEXTS)
+    assert [item.score for item in found] == pytest.approx(softened.max(axis=1).tolist(), rel=1e-5)
+    assert [item.label for item in found] == [item.label for item in plain(TEXTS)]
+
+
+def test_calibration_that_was_not_fitted_is_refused_and_each_file_has_its_own(folder: Path) -> None:
+    set_temperature(folder, 2.5)
+    with pytest.raises(ManifestError, match=r"no temperature for onnx/model_quantized\.onnx: its scores cannot be"):
+        Predictor(folder, model="int8", threads=1, calibrated=True)
+
+
+@pytest.mark.parametrize("value", [0, -1.5, "warm", True])
+def test_a_temperature_that_is_none_is_refused(folder: Path, value: object) -> None:
+    set_temperature(folder, value)
+    with pytest.raises(
+        ManifestError, match=r"the temperature of onnx/model\.onnx is .* where a number above 0 belongs"
+    ):
+        Predictor(folder, threads=1)
+
+
+def test_a_manifest_of_before_temperatures_still_loads(folder: Path) -> None:
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    for entry in content["files"].values():
+        del entry["temperature"]
+    path.write_text(json.dumps(content))
+    assert Predictor(folder, threads=1)(TEXTS[0])[0].score > 0
+
+
+def set_temperature(folder: Path, value: object) -> None:
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    content["files"]["onnx/model.onnx"]["temperature"] = value
+    path.write_text(json.dumps(content))
+
+
 def test_large_logits_do_not_overflow(folder: Path) -> None:
     deployed.save_classifier(folder / "onnx/model.onnx", scale=1e4)
     [prediction] = Predictor(folder, verify=False, threads=1)("fine superb lovely")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from compressor.runtime.machine import available_cores, has_vnni
+from compressor.runtime.machine import available_cores, cpu_quota, detect_target, has_vnni
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +92,32 @@ def test_vnni_is_read_from_the_flags(flags: str, expected: bool, tmp_path: Path)
 
 def test_a_processor_that_cannot_be_looked_at_counts_as_one_without_vnni(tmp_path: Path) -> None:
     assert has_vnni(tmp_path) is False
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "expected"),
+    [
+        ("x86_64", "avx2 avx512f avx512bw avx512_vnni", "avx512_vnni"),
+        ("x86_64", "avx2 avx512f avx512bw", "avx512"),
+        ("x86_64", "avx2 avx_vnni", "avx2"),
+        ("AMD64", "sse4_2", "any"),
+        ("aarch64", "asimd asimddp", "arm64"),
+        ("arm64", "", "arm64"),
+        ("riscv64", "", "any"),
+    ],
+)
+def test_target_follows_the_processor_flags(name: str, flags: str, expected: str, tmp_path: Path) -> None:
+    root = machine(tmp_path, {"proc/cpuinfo": f"model name\t: x\nflags\t\t: {flags}\n"})
+    assert detect_target(root, name) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/cpu.max": "150000 100000"}, 1.5),
+        ({"proc/self/cgroup": "1:memory:/x\n", "sys/fs/cgroup/memory/x/cpu.max": "100000 100000"}, None),
+        ({}, None),
+    ],
+)
+def test_a_quota_may_be_a_fraction_of_a_core(files: dict[str, str], expected: float | None, tmp_path: Path) -> None:
+    assert cpu_quota(machine(tmp_path, files)) == expected

@@ -59,6 +59,7 @@ def measure(
     recipe: BenchmarkRecipe,
     tokens: TokenRows,
     *,
+    own_tokens: Mapping[str, TokenRows] | None = None,
     listen: Listener = ignore,
     budget: Budget | None = None,
     seed: int = 0,
@@ -73,6 +74,7 @@ def measure(
         models: What is compared; names are distinct.
         recipe: Provider, threads, grid and rounds.
         tokens: Texts of the test split.
+        own_tokens: The same texts as another tokenizer cuts them, by the name of the model that needs it.
         listen: Told after each process.
         budget: How long each cell may take.
         seed: Chooses the texts.
@@ -89,19 +91,22 @@ def measure(
     _check_names(models)
     providers, threads = check(recipe)
     field = contestants(models, providers, recipe.noise_pair)
+    tokens, own = _same_lengths(tokens, own_tokens or {})
     grid = cells(tokens, recipe.batch_sizes, recipe.sequence_lengths, budget, seed)
+    grids = {name: cells(rows, recipe.batch_sizes, recipe.sequence_lengths, budget, seed) for name, rows in own.items()}
     notes = _left_out(models, providers, recipe, tokens)
 
     with tempfile.TemporaryDirectory(prefix="compressor-benchmark-") as folder:
-        path = Path(folder) / "cells.npz"
-        write_cells(grid, path)
+        paths = {name: Path(folder) / f"cells-{index}.npz" for index, name in enumerate(("", *grids))}
+        for name, path in paths.items():
+            write_cells(grids.get(name, grid), path)
         bounds = MachineBounds(
             **run_process("compressor.benchmark.machine", {"threads": threads}, threads, "the machine", BOUNDS_TIMEOUT)
         )
-        answers, happened = _run(field, recipe.rounds, path, threads, budget=budget, listen=listen)
-    _check_conditions(answers, grid, threads)
+        answers, happened = _run(field, recipe.rounds, paths, threads, budget=budget, listen=listen)
+    _check_conditions(answers, {one: grids.get(_original(one), grid) for one in answers}, threads)
 
-    rows = [row for one, told in answers.items() for row in _rows(one, told, grid, threads)]
+    rows = [row for one, told in answers.items() for row in _rows(one, told, grids.get(_original(one), grid), threads)]
     by_name = {(row.model, row.batch_size, row.sequence_length, row.provider): row for row in rows}
     pairs = [
         (by_name[row.model.removesuffix(COPY_SUFFIX), row.batch_size, row.sequence_length, row.provider], row)
@@ -118,7 +123,13 @@ def measure(
 
 
 def _run(
-    field: Sequence[Contestant], rounds: int, path: Path, threads: int, *, budget: Budget, listen: Listener
+    field: Sequence[Contestant],
+    rounds: int,
+    paths: Mapping[str, Path],
+    threads: int,
+    *,
+    budget: Budget,
+    listen: Listener,
 ) -> tuple[dict[Contestant, list[Answer]], list[str]]:
     """Run the processes in their order; give the answers by contestant, and what happened meanwhile."""
     answers: dict[Contestant, list[Answer]] = {one: [] for one in field}
@@ -129,6 +140,7 @@ def _run(
     left = repeats
     for turn, index in enumerate(position for order in schedule(len(field), rounds) for position in order):
         one = field[index]
+        path = paths.get(_original(one), paths[""])
         if one not in skipped:
             share, answer = _run_one(one, path, threads, budget)
             # Chosen by what others did, never by the latency: that would flatter.
@@ -161,6 +173,10 @@ def _run_one(one: Contestant, path: Path, threads: int, budget: Budget) -> tuple
     before = read_clocks()
     answer = run_process("compressor.benchmark.worker", job, threads, _label(one), budget.timeout_seconds)
     return others_share(before, read_clocks()), answer
+
+
+def _original(one: Contestant) -> str:
+    return one[0].name.removesuffix(COPY_SUFFIX)
 
 
 def _label(one: Contestant) -> str:
@@ -215,10 +231,21 @@ def _check_names(models: Sequence[MeasuredModel]) -> None:
         raise BenchmarkError(f"Two of the measured models are named {twice}.")
 
 
-def _check_conditions(answers: Mapping[Contestant, Sequence[Answer]], grid: Sequence[Cell], threads: int) -> None:
+def _same_lengths(tokens: TokenRows, own: Mapping[str, TokenRows]) -> tuple[TokenRows, dict[str, TokenRows]]:
+    """Let every model be measured at the lengths that all of them take."""
+    most = min(rows.max_length for rows in (tokens, *own.values()))
+    return dataclasses.replace(tokens, max_length=most), {
+        name: dataclasses.replace(rows, max_length=most) for name, rows in own.items()
+    }
+
+
+def _check_conditions(
+    answers: Mapping[Contestant, Sequence[Answer]], grids: Mapping[Contestant, Sequence[Cell]], threads: int
+) -> None:
     """Make sure of what the comparison rests on, from what the processes say they did."""
-    digests = [cell.digest for cell in grid]
-    for (model, provider), told in answers.items():
+    for one, told in answers.items():
+        model, provider = one
+        digests = [cell.digest for cell in grids[one]]
         for answer in told:
             if answer["threads"] != threads:
                 raise BenchmarkError(f"{model.name} ran with {answer['threads']} threads, the others with {threads}.")

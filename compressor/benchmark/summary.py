@@ -66,8 +66,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Give the interval of a percentile by the two-stage bootstrap: processes, then their calls.
 
-    The percentile method of Davison and Hinkley 1997, section 3.8. With fewer than about ten
-    processes it is too narrow, as every bootstrap is; ``median_interval`` and ``speedup`` are not.
+    The percentile method of Davison and Hinkley 1997, section 3.8. With three processes it is too
+    narrow, since it cannot leave the range of their values; ``median_interval`` can.
 
     Returns:
         Milliseconds.
@@ -123,7 +123,7 @@ def ratio(slow: LatencyRow, fast: LatencyRow, level: float = 0.95) -> Ratio:
 
     Each round gives one ratio of process medians, measured close together in time; Student's t on
     the logarithms of these ratios gives the interval. With three to five rounds it covers at its
-    level, where a bootstrap of so few values covers 70 to 85 per cent of the time.
+    level, where the bootstrap of three values covers 75 per cent of the time (simulated).
 
     Returns:
         ``value`` is the ratio of the medians over all calls, so that it follows from the table.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import sys
 import traceback
@@ -11,10 +12,14 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, get_args, get_origin
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, Token, UnusedCliTokensError
 from pydantic.fields import FieldInfo
 
 from compressor import recipe as recipes
+from compressor.cli.bench import bench
+from compressor.cli.check import check
+from compressor.cli.compare import compare
+from compressor.cli.install import need_training_install
 from compressor.errors import CompressorError, UserError
 
 if TYPE_CHECKING:
@@ -25,12 +30,14 @@ INTERRUPTED = 130
 
 _HELP = """Turn a fine-tuned encoder into a small, verified ONNX student.
 
-Loads the teacher (and fine-tunes it first where it has no head for the task), distils a student that starts from
-every other teacher layer, exports it to ONNX, and reports accuracy and latency against the teacher.
+Loads the teacher (and fine-tunes it first where it has no head for the task),
+distils a student that starts from every other teacher layer, exports it to
+ONNX, and reports accuracy and latency against the teacher.
 
     compress --teacher bert-base --layers 6 --quantize
 
-    compress --teacher ./my-bert --data reviews/ --layers 6 --prune 0.4 --quantize --output-dir exported/reviews
+    compress --teacher ./my-bert --data reviews/ --layers 6 --prune 0.4 \\
+        --quantize --output-dir exported/reviews
 """
 
 
@@ -47,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        return int(_app()(arguments, exit_on_error=False, result_action="return_value") or 0)
+        return int(_app()(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0)
     except CompressorError as error:
         _complain(error, debug)
         return error.exit_code
@@ -61,9 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _unexpected(error: Exception, debug: bool) -> int:
-    from cyclopts import CycloptsError
-
-    if isinstance(error, CycloptsError):  # already printed
+    if isinstance(error, CycloptsError):
+        _complain(_misunderstood(error), debug)
         return UserError.exit_code
     if debug:
         traceback.print_exception(error)
@@ -71,6 +77,15 @@ def _unexpected(error: Exception, debug: bool) -> int:
         _say(f"error: unexpected {type(error).__name__}: {error}")
         _say("       This is a bug of compressor. Run again with --debug and report what it prints.")
     return 1
+
+
+def _misunderstood(error: CycloptsError) -> UserError:
+    tokens = error.unused_tokens or []
+    if not isinstance(error, UnusedCliTokensError) or not tokens:
+        return UserError(str(error).strip(), "See compress --help.")
+    near = difflib.get_close_matches(tokens[0], ["predict", "check", "compare", "bench"], n=1)
+    remedy = f"Did you mean compress {near[0]}?" if near else "Every choice is a flag, as in --teacher bert-base."
+    return UserError(f"Not understood: {' '.join(tokens)}.", f"{remedy} See compress --help.")
 
 
 def _complain(error: CompressorError, debug: bool) -> None:
@@ -103,9 +118,16 @@ def _version() -> str:
 
 
 def _app() -> App:
-    app = App(name="compress", help=_HELP, version=_version, help_format="plaintext")
+    app = App(
+        name="compress",
+        help=_HELP,
+        version=_version,
+        help_format="plaintext",
+        suppress_keyboard_interrupt=False,  # main says how to go on
+    )
     app.default(_compress_command())
-    app.command(predict)
+    for command in (predict, check, compare, bench):
+        app.command(command)
     return app
 
 
@@ -144,9 +166,24 @@ def _parameter(flag: str, field: FieldInfo, group: Group) -> inspect.Parameter:
         default=None,
         annotation=Annotated[
             Optional[annotation],  # noqa: UP045 - built at run time
-            Parameter(name=f"--{flag}", help=(field.description or "") + shown, group=group, show_default=False),
+            Parameter(
+                name=f"--{flag}",
+                help=(field.description or "") + shown,
+                group=group,
+                show_default=False,
+                converter=_integer if annotation is int else None,
+            ),
         ],
     )
+
+
+def _integer(kind: Any, tokens: Sequence[Token]) -> int:
+    """Refuse 1.5, which cyclopts would round."""
+    value = tokens[0].value
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError(f"{value} is not a whole number.") from None
 
 
 def _without_none(kind: Any) -> Any:
@@ -182,7 +219,7 @@ def _show(value: Any) -> str:
 def _run(recipe: Recipe, *, dry_run: bool, quiet: bool) -> int:
     from compressor.cli import render
 
-    _need_training_install()
+    need_training_install()
     if dry_run:
         from compressor.plan import plan
 
@@ -198,17 +235,6 @@ def _run(recipe: Recipe, *, dry_run: bool, quiet: bool) -> int:
     return 0
 
 
-def _need_training_install() -> None:
-    from importlib.util import find_spec
-
-    missing = [name for name in ("torch", "transformers", "datasets", "onnx", "onnxscript") if find_spec(name) is None]
-    if missing:
-        raise UserError(
-            f"This install runs compressed models but cannot make them: {', '.join(missing)} not found.",
-            "Install the training part with: pip install 'compressor[train]'",
-        )
-
-
 def predict(
     folder: Path,
     *texts: str,
@@ -216,6 +242,7 @@ def predict(
     provider: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
+    calibrated: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Label texts with a compressed model, given as arguments or as lines on standard input.
 
@@ -226,10 +253,11 @@ def predict(
         provider: Execution provider of onnxruntime.
         threads: Threads to use. Default: the cores this process may use.
         json: One JSON object per text, with the scores of all labels.
+        calibrated: Scores by the temperature that was fitted on validation texts.
     """
     from compressor.cli import render
     from compressor.runtime import Predictor
 
-    predictor = Predictor(folder, model=model, provider=provider, threads=threads)
+    predictor = Predictor(folder, model=model, provider=provider, threads=threads, calibrated=calibrated)
     render.show_predictions(predictor, texts or render.lines(sys.stdin.buffer), as_json=json)
     return 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from compressor.errors import DataError
 from compressor.events import Event, Listener, Note, StageEnded, StageStarted, Warned, ignore
@@ -60,14 +61,14 @@ class _Screen:
     def __call__(self, event: Event) -> None:
         match event:
             case StageStarted(stage, detail):
-                self._line(f"[bold]{stage:<12}[/bold] {detail}")
+                self._line((f"{stage:<12}", "bold"), f" {detail}")
             case StageEnded(stage, seconds, detail):
                 self._forget(stage)
-                self._line(f"[green]{'':<10}ok[/green] {detail + ', ' if detail else ''}{_duration(seconds)}")
+                self._line((f"{'':<10}ok", "green"), f" {detail + ', ' if detail else ''}{_duration(seconds)}")
             case Note(text):
-                self._line(f"[dim]{'':<12} {text}[/dim]")
+                self._line((f"{'':<12} {text}", "dim"))
             case Warned(text):
-                self._line(f"[yellow]{'warning':<12} {text}[/yellow]")
+                self._line((f"{'warning':<12} {text}", "yellow"))
             case Step():
                 self._step(event)
 
@@ -89,8 +90,9 @@ class _Screen:
         if task is not None:
             self._bars.remove_task(task)
 
-    def _line(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True)
+    def _line(self, *parts: str | tuple[str, str]) -> None:
+        # Text, not markup: names of labels and folders may hold square brackets.
+        self._console.print(Text.assemble(*parts), soft_wrap=True)
 
 
 def show_result(run: Run) -> None:
@@ -98,17 +100,19 @@ def show_result(run: Run) -> None:
     console = Console(highlight=False)
     report = run.report
     console.print()
-    console.print(f"[bold]{report['verdict']['sentence']}[/bold]")
+    console.print(Text(report["verdict"]["sentence"], "bold"))
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("model", "size", "accuracy", "95% interval", "agrees", "latency", "speed-up"):
         table.add_column(column, justify="left" if column == "model" else "right")
     for row in report["models"]:
         table.add_row(*_model_cells(row, report))
     console.print(table)
-    console.print("[dim]Latency: median of one text at the test split's own lengths; speed-up over teacher_onnx.[/dim]")
+    if report["latency"]:
+        caption = "Latency: median of one text at the test split's own lengths; speed-up over teacher_onnx."
+        console.print(Text(caption, "dim"))
     console.print()
-    console.print(f"Model   {run.output_dir}", soft_wrap=True)
-    console.print(f"Report  {run.output_dir / 'report' / 'report.html'}", soft_wrap=True)
+    console.print(Text(f"Model   {run.output_dir}"), soft_wrap=True)
+    console.print(Text(f"Report  {run.output_dir / 'report' / 'report.html'}"), soft_wrap=True)
 
 
 def _model_cells(row: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
@@ -134,7 +138,7 @@ def show_plan(plan: Any) -> None:
     """Print what a run would do."""
     console = Console(highlight=False)
     for name, value in plan.lines():
-        console.print(f"{name:<12} {value}", soft_wrap=True)
+        console.print(Text(f"{name:<12} {value}"), soft_wrap=True)
 
 
 def lines(stream: BinaryIO) -> Iterator[str]:
@@ -162,7 +166,8 @@ def show_predictions(predictor: Predictor, texts: Iterable[str], *, as_json: boo
 
 
 def _print_chunk(predictor: Predictor, chunk: list[str], as_json: bool) -> None:
-    for text, found in zip(chunk, predictor(chunk), strict=True):
+    for given, found in zip(chunk, predictor(chunk, top_k=None if as_json else 1), strict=True):
+        text = given.encode("utf-8", "replace").decode()  # an argument may hold bytes that are no UTF-8
         if as_json:
             line = json.dumps(
                 {"text": text, "label": found.label, "score": found.score, "scores": found.scores}, ensure_ascii=False

@@ -1,7 +1,8 @@
 """Labelled text: found, read, checked, split and tokenised."""
 
 from compressor.data.corpus import read_corpus
+from compressor.data.held_out import HeldOut, read_held_out
 from compressor.data.splits import stratified_sample
 from compressor.data.tokens import tokenize
 
-__all__ = ["read_corpus", "stratified_sample", "tokenize"]
+__all__ = ["HeldOut", "read_corpus", "read_held_out", "stratified_sample", "tokenize"]

@@ -41,7 +41,8 @@ def clean(parts: Sequence[Rows], split: str) -> tuple[tuple[Rows, ...], str]:
                 texts.append(read)
         labels = [part.labels[index] for index in keep]
         numbers = [part.numbers[index] for index in keep]
-        left.append(replace(part, numbers=numbers, texts=texts, labels=labels))
+        further = {column: [values[index] for index in keep] for column, values in part.more.items()}
+        left.append(replace(part, numbers=numbers, texts=texts, labels=labels, more=further))
     if not dropped:
         return tuple(left), ""
     total = sum(len(part.texts) for part in parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from compressor.errors import DataError
 from compressor.recipe import DataRecipe
@@ -19,21 +20,44 @@ LABEL_COLUMNS = (
     "coarse_label", "rating", "stars", "y",
 )  # fmt: skip
 
-Chooser = Callable[[str, Sequence[str]], tuple[str, str]]
+
+@dataclass(frozen=True)
+class Chosen:
+    """Columns of one file by name.
+
+    Attributes:
+        more: Further columns that were asked for, as far as the file has them.
+    """
+
+    text: str
+    label: str
+    more: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them, each once."""
+        return tuple(dict.fromkeys((self.text, self.label, *self.more)))
 
 
-def chooser(recipe: DataRecipe) -> Chooser:
-    """Return the function from (file name, its columns) to the names of its text and label column.
+Chooser = Callable[[str, Sequence[str]], Chosen]
+
+
+def chooser(recipe: DataRecipe, more: Sequence[str] = ()) -> Chooser:
+    """Return the function from (file name, its columns) to the columns that are read of it.
+
+    Args:
+        recipe: Names the text and label column, or leaves them to convention.
+        more: Further columns to keep where a file has them.
 
     The returned function raises ``DataError`` where there is none; the message lists the columns.
     """
 
-    def choose(place: str, columns: Sequence[str]) -> tuple[str, str]:
+    def choose(place: str, columns: Sequence[str]) -> Chosen:
         text = _find(place, columns, recipe.text_column, TEXT_COLUMNS, "text")
         label = _find(place, columns, recipe.label_column, LABEL_COLUMNS, "label")
         if text == label:
             raise DataError(f"{place}: text and label are both read from column {text!r}.", _USE_FLAGS)
-        return text, label
+        return Chosen(text, label, tuple(name for name in more if name in columns))
 
     return choose
 

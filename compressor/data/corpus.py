@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +24,18 @@ from compressor.recipe import DataRecipe
 Splits = dict[SplitName, Split]
 Tell = list[Note | Warned]
 HELD_OUT: tuple[SplitName, ...] = ("validation", "test")
+MOST_SLICES = 100
+EMPTY = "(empty)"
 
 
 def read_corpus(
-    recipe: DataRecipe, source: str, teacher_labels: tuple[str, ...] | None, seed: int, listen: Listener = ignore
+    recipe: DataRecipe,
+    source: str,
+    teacher_labels: tuple[str, ...] | None,
+    seed: int,
+    listen: Listener = ignore,
+    *,
+    columns: Sequence[str] = (),
 ) -> Corpus:
     """Read labelled texts, carve out the splits that are missing, and give every label its id.
 
@@ -38,6 +46,7 @@ def read_corpus(
         teacher_labels: Names in the order of the teacher's outputs; ``None`` where its head is still to be trained.
         seed: Decides which rows are carved out or sampled.
         listen: Receives a ``Note`` or ``Warned`` for each text of ``Corpus.notes``.
+        columns: Further columns of the test rows to keep, for slices.
 
     Raises:
         DataError: Nothing there, unreadable, without text or label column, of one label, ...: the message names
@@ -45,8 +54,9 @@ def read_corpus(
         HubError: The hub cannot be reached or does not know the dataset.
     """
     tell: Tell = []
-    rows = _clean(_read(recipe, source, tell), tell)
+    rows = _clean(_read(recipe, source, tell, columns), tell)
     splits, labels = _label(rows, teacher_labels, tell)
+    _check_columns(rows, splits, columns)
     _check_train(splits["train"], labels, source)
     splits = _carve(splits, recipe, seed, tell)
     _check(splits, labels, teacher_labels, tell)
@@ -62,8 +72,10 @@ def read_corpus(
     )
 
 
-def _read(recipe: DataRecipe, source: str, tell: Tell) -> dict[SplitName, tuple[Rows, ...]]:
-    choose = chooser(recipe)
+def _read(
+    recipe: DataRecipe, source: str, tell: Tell, columns: Sequence[str] = ()
+) -> dict[SplitName, tuple[Rows, ...]]:
+    choose = chooser(recipe, columns)
     path = Path(source).expanduser()
     if not path.exists():
         if _looks_like_path(source):
@@ -118,10 +130,41 @@ def _label(
     tell.extend(map(Note, labelled.notes))
     tell.extend(map(Warned, labelled.warnings))
     splits = {
-        split: Split(tuple(str(text) for part in parts for text in part.texts), labelled.ids[split])
+        split: Split(
+            tuple(str(text) for part in parts for text in part.texts), labelled.ids[split], dict(_columns(parts))
+        )
         for split, parts in rows.items()
     }
     return splits, labelled.names
+
+
+def _columns(parts: Sequence[Rows]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for name in dict.fromkeys(name for part in parts for name in part.more):
+        values = (value for part in parts for value in part.more.get(name, [None] * len(part.texts)))
+        # NaN is how pandas writes what is missing.
+        words = ("" if value is None or value != value else str(value).strip() for value in values)  # noqa: PLR0124
+        yield name, tuple(word or EMPTY for word in words)
+
+
+def _check_columns(
+    rows: Mapping[SplitName, Sequence[Rows]], splits: Mapping[SplitName, Split], columns: Sequence[str]
+) -> None:
+    tested: SplitName = "test" if "test" in rows else "train"  # it is carved out of the training rows
+    there = list(dict.fromkeys(name for part in rows[tested] for name in part.columns))
+    for name in columns:
+        values = splits[tested].columns.get(name)
+        if values is None:
+            near = difflib.get_close_matches(name, there, n=1)
+            raise DataError(
+                f"{rows[tested][0].name}: no column {name!r} to slice by. Its columns: {', '.join(map(repr, there))}.",
+                f"Did you mean {near[0]!r}?" if near else "Correct --slice-columns.",
+            )
+        if len(set(values)) > MOST_SLICES:
+            raise DataError(
+                f"Column {name!r} has {len(set(values)):,} different values in {len(values):,} {tested} rows: "
+                f"at most {MOST_SLICES} can be told apart.",
+                "Name columns with few values in --slice-columns, such as the source or the language.",
+            )
 
 
 def _carve(splits: Splits, recipe: DataRecipe, seed: int, tell: Tell) -> Splits:
@@ -145,7 +188,8 @@ def _carve(splits: Splits, recipe: DataRecipe, seed: int, tell: Tell) -> Splits:
 
 
 def _take(split: Split, indices: Ids) -> Split:
-    return Split(tuple(split.texts[index] for index in indices), split.labels[indices])
+    columns = {name: tuple(values[index] for index in indices) for name, values in split.columns.items()}
+    return Split(tuple(split.texts[index] for index in indices), split.labels[indices], columns)
 
 
 def _check_train(train: Split, labels: tuple[str, ...], source: str) -> None:

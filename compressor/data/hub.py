@@ -56,17 +56,19 @@ def read_hub(name: str, choose: Chooser) -> HubRows:
             other.append(str(split))
             continue
         place = f"{name}, {split}"
-        text, label = choose(place, dataset.column_names)
-        columns = dataset.select_columns([text, label]).to_dict()
-        names = getattr(dataset.features[label], "names", None)
+        chosen = choose(place, dataset.column_names)
+        columns = dataset.select_columns(list(chosen.names)).to_dict()
+        names = getattr(dataset.features[chosen.label], "names", None)
         splits[known] = (
             Rows(
                 place,
                 "row",
                 range(1, len(dataset) + 1),
-                columns[text],
-                columns[label],
+                columns[chosen.text],
+                columns[chosen.label],
                 label_names=tuple(names) if names is not None else None,
+                columns=tuple(dataset.column_names),
+                more={name: columns[name] for name in chosen.more},
             ),
         )
     if "train" not in splits:

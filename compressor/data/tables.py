@@ -8,11 +8,11 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from compressor.data.columns import Chooser
+from compressor.data.columns import Chooser, Chosen
 from compressor.errors import DataError
 
 
@@ -28,6 +28,8 @@ class Rows:
         labels: Values of the label column, likewise.
         label_names: Names of integer labels where the format declares them (``ClassLabel``).
         note: How the file was read, where that is not plain.
+        columns: Names of all columns that the file has.
+        more: Values of further columns that were asked for, as far as it has them.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Rows:
     labels: Sequence[object]
     label_names: tuple[str, ...] | None = None
     note: str = ""
+    columns: tuple[str, ...] = ()
+    more: Mapping[str, Sequence[object]] = field(default_factory=dict)
 
     def place(self, index: int) -> str:
         """Return where a row stands, as in ``reviews.csv, line 7``."""
@@ -130,14 +134,14 @@ def _read_separated(path: Path, text: str, layout: _Layout, choose: Chooser) -> 
     source = io.StringIO(text, newline="")
     lines = csv.reader(source, delimiter=layout.separator, quoting=layout.quoting, strict=True)
     numbers: list[int] = []
-    texts: list[object] = []
-    labels: list[object] = []
+    values: dict[str, list[object]] = {}
     begin = 1
     with _no_field_limit():
         try:
             header = next(row for row in lines if row)
             chosen = choose(str(path), header)
-            at_text, at_label = (header.index(name) for name in chosen)
+            values = {name: [] for name in chosen.names}
+            places = {name: header.index(name) for name in chosen.names}
             begin = lines.line_num + 1
             for row in lines:
                 if row and len(row) != len(header):
@@ -147,8 +151,8 @@ def _read_separated(path: Path, text: str, layout: _Layout, choose: Chooser) -> 
                     )
                 if row:
                     numbers.append(begin)
-                    texts.append(row[at_text])
-                    labels.append(row[at_label])
+                    for name, place in places.items():
+                        values[name].append(row[place])
                 begin = lines.line_num + 1
         except csv.Error as error:
             raise _QuoteError(
@@ -157,7 +161,21 @@ def _read_separated(path: Path, text: str, layout: _Layout, choose: Chooser) -> 
             ) from None
     if not numbers:
         raise DataError(f"{path} has a header and no rows.", _INCOMPLETE)
-    return Rows(str(path), "line", numbers, texts, labels, note=layout.note)
+    return _rows(path, "line", numbers, values, chosen, header, note=layout.note)
+
+
+def _rows(
+    path: Path,
+    unit: str,
+    numbers: Sequence[int],
+    values: Mapping[str, Sequence[object]],
+    chosen: Chosen,
+    columns: Sequence[str],
+    **facts: Any,
+) -> Rows:
+    more = {name: values[name] for name in chosen.more}
+    texts, labels = values[chosen.text], values[chosen.label]
+    return Rows(str(path), unit, numbers, texts, labels, columns=tuple(columns), more=more, **facts)
 
 
 @contextmanager
@@ -200,10 +218,9 @@ def _read_jsonl(path: Path, choose: Chooser) -> Rows:
         numbers.append(number)
         objects.append(value)
     columns = tuple(dict.fromkeys(key for item in objects for key in item))
-    text_key, label_key = choose(str(path), columns)
-    return Rows(
-        str(path), "line", numbers, [item.get(text_key) for item in objects], [item.get(label_key) for item in objects]
-    )
+    chosen = choose(str(path), columns)
+    values = {name: [item.get(name) for item in objects] for name in chosen.names}
+    return _rows(path, "line", numbers, values, chosen, columns)
 
 
 class _TwiceError(Exception):
@@ -235,8 +252,8 @@ def _read_parquet(path: Path, choose: Chooser) -> Rows:
         # One handle for both reads; the file's folder names are not columns.
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
-            text_name, label_name = choose(str(path), schema.names)
-            table = file.read(columns=[text_name, label_name])
+            chosen = choose(str(path), schema.names)
+            table = file.read(columns=list(chosen.names))
     except (pa.ArrowException, OSError) as error:
         # The rest of arrow's message tells where in its source it gave up.
         reason = str(error).partition("\n")[0].rstrip(".")
@@ -245,13 +262,14 @@ def _read_parquet(path: Path, choose: Chooser) -> Rows:
         ) from None
     if table.num_rows == 0:
         raise DataError(f"{path} has columns and no rows.", _INCOMPLETE)
-    return Rows(
-        str(path),
+    return _rows(
+        path,
         "row",
         range(1, table.num_rows + 1),
-        table.column(text_name).to_pylist(),
-        table.column(label_name).to_pylist(),
-        label_names=_class_label(schema.metadata or {}, label_name),
+        {name: table.column(name).to_pylist() for name in chosen.names},
+        chosen,
+        schema.names,
+        label_names=_class_label(schema.metadata or {}, chosen.label),
     )
 
 

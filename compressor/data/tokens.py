@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from compressor.artifacts import SPLITS, Corpus, SplitName, Tokenized
 from compressor.aside import read_seal, seal, write_aside
 from compressor.errors import DataError
-from compressor.events import Listener, Progress, Warned, ignore
+from compressor.events import Listener, Note, Progress, Warned, ignore
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,7 +41,7 @@ def tokenize(
         model_inputs: Inputs that the model can take, in its order.
         max_length: Longest sequence in tokens, special tokens included; longer texts are truncated.
         cache_dir: Where caches live.
-        listen: Receives ``Progress`` in rows, and ``Warned`` for a damaged cache.
+        listen: Receives ``Progress`` in rows, a ``Note`` of truncated texts, and ``Warned`` for a damaged cache.
 
     Raises:
         DataError: The tokenizer makes no ``input_ids`` that the model takes.
@@ -63,6 +63,9 @@ def tokenize(
             rows = _batches(corpus, tokenizer, input_names, max_length)
             facts = {"truncated": _write(rows, input_names, total, aside, listen)}
             seal(aside, facts)
+    cut = ", ".join(f"{rows} of {split}" for split, rows in facts["truncated"].items() if rows)
+    if cut:
+        listen(Note(f"Texts of more than {max_length} tokens were cut: {cut}."))
     return Tokenized(
         splits={split: datasets.Dataset.from_file(str(folder / f"{split}.arrow")) for split in SPLITS},
         input_names=input_names,

@@ -10,7 +10,8 @@ from compressor.artifacts import STUDENT_INT8
 
 def caveats(document: Mapping[str, Any]) -> list[str]:
     """List the limits of a run's figures."""
-    return [*_speed(document), *_quantization(document), *_pruning(document), *_data(document)]
+    parts = (_speed, _quantization, _company, _pruning, _data)
+    return [text for part in parts for text in part(document)]
 
 
 def _speed(document: Mapping[str, Any]) -> Iterator[str]:
@@ -38,10 +39,7 @@ def _quantization(document: Mapping[str, Any]) -> Iterator[str]:
         return
     if found["quantized"] < found["expected"]:
         yield f"Only {found['quantized']} of {found['expected']} matrix products of the encoder are in int8."
-    yield (
-        f"The int8 weights were chosen for {found['target']}; on another instruction set the speed differs, "
-        "and where products saturate the labels can too. Evaluate again on the machine that will serve."
-    )
+    yield _target(found["target"], (document["environment"].get("cpu") or {}).get("instruction_set"))
     drift = next((row for row in document["drift"] if row["model"] == STUDENT_INT8), None)
     if drift:
         rows = document["data"]["rows"].get("test", 0)
@@ -51,6 +49,36 @@ def _quantization(document: Mapping[str, Any]) -> Iterator[str]:
         )
     if document["environment"].get("gpus"):
         yield "Dynamic int8 is for the CPU provider; on a GPU onnxruntime runs it slower than fp32 or fp16."
+
+
+def _target(target: str, here: str | None) -> str:
+    again = "Evaluate again on the machine that will serve."
+    if here is None:
+        return (
+            f"The int8 weights were chosen for {target}. What instruction set this machine has is not known, so "
+            f"whether they are right there is believed, not verified. {again}"
+        )
+    if target in (here, "any"):
+        return (
+            f"The int8 weights ({target}) were verified on this machine's instruction set, {here}. On others their "
+            f"labels are believed, not verified, and their speed differs. {again}"
+        )
+    return (
+        f"The int8 weights were chosen for {target}, and this machine has {here}: what is reported here was measured "
+        f"on {here}. That they are right and fast on {target} is believed, not verified. {again}"
+    )
+
+
+def _company(document: Mapping[str, Any]) -> Iterator[str]:
+    for row in document.get("company", []):
+        for where, changed in (
+            (f"padded to {row['padded_to']} tokens", row["padded_labels"]),
+            (f"in a batch of {row['batch_size']}", row["batched_labels"]),
+        ):
+            if changed:
+                yield (
+                    f"{row['model']} gives {changed:,} of {row['rows']:,} test texts another label {where} than alone."
+                )
 
 
 def _pruning(document: Mapping[str, Any]) -> Iterator[str]:

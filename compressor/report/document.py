@@ -21,6 +21,7 @@ from compressor.artifacts import (
     TEACHER_ONNX,
     Benchmark,
     Corpus,
+    EncoderShape,
     ExportedModel,
     ModelFacts,
     QuantizedModel,
@@ -69,6 +70,7 @@ class Findings:
         warnings: What the user should act on or know before deploying.
         teacher_hub_id: The teacher's name on the hub, where it came from there.
         data_hub_id: The dataset's name on the hub, where it came from there.
+        shapes: Model name to the sizes that bound its latency.
     """
 
     recipe: Mapping[str, Any]
@@ -94,6 +96,7 @@ class Findings:
     warnings: Sequence[str] = ()
     teacher_hub_id: str | None = None
     data_hub_id: str | None = None
+    shapes: Mapping[str, EncoderShape] = field(default_factory=dict)
 
 
 def document(findings: Findings) -> dict[str, Any]:
@@ -110,7 +113,7 @@ def document(findings: Findings) -> dict[str, Any]:
         "headline": {},
         "verdict": {**asdict(evaluation.verdict), "model": evaluation.shipped},
         "models": [_model_row(facts, findings) for facts in findings.models],
-        "latency": speed.latency_rows(benchmark),
+        "latency": speed.latency_rows(benchmark, findings.shapes),
         "speedups": speed.speedups(benchmark),
         "costs": speed.costs(benchmark),
         "machine": {
@@ -119,6 +122,7 @@ def document(findings: Findings) -> dict[str, Any]:
         },
         "comparisons": [asdict(item) for item in evaluation.comparisons],
         "drift": [asdict(item) for item in evaluation.drifts],
+        "company": [asdict(item) for item in evaluation.company],
         "parity": [
             {"model": model, **asdict(row)} for model, exported in findings.exported.items() for row in exported.parity
         ],

@@ -32,8 +32,9 @@ class Axis:
 
     def at(self, value: float) -> float:
         """The pixel of a value, held inside the axis."""
+        value = min(self.high, max(self.low, value))
         low, high, value = (math.log(item) if self.log else item for item in (self.low, self.high, value))
-        share = min(1.0, max(0.0, (value - low) / (high - low)))
+        share = (value - low) / (high - low)
         return round(self.start + share * (self.end - self.start), 1)
 
     def ticks(self, wanted: int = 5) -> list[float]:

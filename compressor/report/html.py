@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from markupsafe import Markup
 
 from compressor.report import figures, words
 from compressor.report.caveats import cell_name
+from compressor.report.markdown import company_in_words
 
 MARKS = {
     "ship": ("yes", "✓", "Ship it"),
@@ -20,6 +22,8 @@ MARKS = {
     "cannot tell": ("open", "?", "Cannot tell yet"),
 }
 MOST_CONFUSIONS = 20
+MATRIX_LABELS = 12
+"""More labels than this make a matrix that nobody reads: a ranked list then says more."""
 TEXT_SHOWN = 1000
 
 
@@ -57,10 +61,12 @@ def html(document: Mapping[str, Any]) -> str:
         parity=parity(document),
         environment=list(flat(document["environment"])),
         recipe=list(flat(document["recipe"])),
-        most_confusions=MOST_CONFUSIONS,
+        matrix=matrix(document, shipped),
+        confusions=confusions(document, shipped),
         text_shown=TEXT_SHOWN,
         figures=figures,
         cell_name=cell_name,
+        company_in_words=company_in_words,
         # The two files are this package's own; the policy holds the script's hash.
         script=Markup(script),  # noqa: S704
         style=Markup(style),  # noqa: S704
@@ -73,6 +79,7 @@ _WORDS = (
     "percent",
     "percents",
     "signed",
+    "count_change",
     "megabytes",
     "millis",
     "times",
@@ -106,11 +113,62 @@ def grids(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def slices(document: Mapping[str, Any], model: str) -> dict[str, list[Any]]:
-    """The slices of a model by column, in the order in which they were cut: classes, lengths, the user's."""
+    """The slices of a model by column: classes, lengths, the user's.
+
+    In the order in which they were cut; where there are many of a column, the largest loss first.
+    """
     found: dict[str, list[Any]] = {}
-    for row in next(row for row in document["comparisons"] if row["model"] == model)["slices"]:
+    for row in _comparison(document, model)["slices"]:
         found.setdefault(row["column"], []).append(row)
+    for rows in found.values():
+        if len(rows) > MATRIX_LABELS:
+            rows.sort(key=lambda row: (row["repaired"] - row["broken"], row["p_value"]))
     return found
+
+
+def confusions(document: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
+    """The confusions that changed most, with what each change means and its length as a bar.
+
+    The diagonal of the matrix is left out: the slices by class show it.
+    """
+    cells = [cell for cell in _comparison(document, model)["confusion"] if cell["label"] != cell["predicted"]]
+    # Single rows come and go by chance.
+    cells = ([cell for cell in cells if abs(cell["student"] - cell["teacher"]) > 1] or cells)[:MOST_CONFUSIONS]
+    largest = max((abs(cell["student"] - cell["teacher"]) for cell in cells), default=1)
+    return [{**cell, **_change(cell), "width": abs(_change(cell)["change"]) / largest} for cell in cells]
+
+
+def matrix(document: Mapping[str, Any], model: str) -> list[dict[str, Any]] | None:
+    """The whole confusion matrix as changes, student minus teacher; ``None`` for many labels or no change.
+
+    Returns:
+        One row for each true label, with a cell for each predicted one; cells without a change are ``None``.
+    """
+    labels, cells = document["data"]["labels"], _comparison(document, model)["confusion"]
+    if len(labels) > MATRIX_LABELS or not cells:
+        return None
+    largest = max(abs(cell["student"] - cell["teacher"]) for cell in cells)
+    changed = {(cell["label"], cell["predicted"]): cell for cell in cells}
+
+    def shade(cell: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        if cell is None:
+            return None
+        found = _change(cell)
+        return {**cell, **found, "shade": math.ceil(3 * abs(found["change"]) / largest)}
+
+    return [
+        {"label": label, "cells": [shade(changed.get((label, predicted))) for predicted in labels]} for label in labels
+    ]
+
+
+def _change(cell: Mapping[str, Any]) -> dict[str, Any]:
+    change = cell["student"] - cell["teacher"]
+    # More on the diagonal is good, more beside it is bad.
+    return {"change": change, "tone": "good" if (change > 0) == (cell["label"] == cell["predicted"]) else "bad"}
+
+
+def _comparison(document: Mapping[str, Any], model: str) -> Any:
+    return next(row for row in document["comparisons"] if row["model"] == model)
 
 
 def heat(row: Mapping[str, Any]) -> str:

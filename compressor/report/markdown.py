@@ -82,3 +82,17 @@ def _behaviour(document: Mapping[str, Any]) -> Iterator[str]:
         f"{found['broken']:,} broken, {found['repaired']:,} repaired, {found['moved']:,} wrong before and after. "
         f"McNemar's test: {words.p_is(document['verdict']['mcnemar_p'])}."
     )
+    company = document.get("company", [])
+    if company:
+        titles = {row["name"]: row["title"] for row in document["models"]}
+        each = "; ".join(f"{escape(titles[row['model']])}: {company_in_words(row)}" for row in company)
+        yield ""
+        yield f"The same text alone, padded, or in a batch ({company[0]['rows']:,} test texts): {each}."
+
+
+def company_in_words(row: Mapping[str, Any]) -> str:
+    """What padding and neighbours change, as in ``logits within 1.2e-06, 0 labels changed``."""
+    largest = max(row["padded_difference"], row["batched_difference"])
+    changed = max(row["padded_labels"], row["batched_labels"])
+    logits = "the same logits to the last bit" if largest == 0 else f"logits within {largest:.1e}"
+    return f"{logits}, {changed:,} labels changed"

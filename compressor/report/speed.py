@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from compressor.artifacts import TEACHER, TEACHER_ONNX, Benchmark, LatencyRow
-from compressor.benchmark import summary
+from compressor.artifacts import TEACHER, TEACHER_ONNX, Benchmark, EncoderShape, LatencyRow, MachineBounds
+from compressor.benchmark import bounds, summary
 
 # Four decimals are a tenth of a microsecond: below the clock, and half the file.
 DECIMALS = 4
 
 
-def latency_rows(benchmark: Benchmark | None) -> list[dict[str, Any]]:
-    """Percentiles and throughput of each measured cell, beside its raw samples."""
-    return [_latency_row(row) for row in benchmark.latency] if benchmark else []
+def latency_rows(benchmark: Benchmark | None, shapes: Mapping[str, EncoderShape] | None = None) -> list[dict[str, Any]]:
+    """Percentiles and throughput of each measured cell, beside its raw samples and the machine's bound.
+
+    Args:
+        benchmark: ``None`` where nothing was timed.
+        shapes: Model name to its sizes; without them a row has no bound.
+    """
+    if benchmark is None:
+        return []
+    return [
+        {**_latency_row(row), **_bound(row, (shapes or {}).get(row.model), benchmark.bounds)}
+        for row in benchmark.latency
+    ]
+
+
+def _bound(row: LatencyRow, shape: EncoderShape | None, machine: MachineBounds | None) -> dict[str, float | None]:
+    """The least time of a call on this machine in fp32, and its share of the time that was measured."""
+    tokens = row.tokens or row.batch_size * (row.sequence_length or 0)
+    if shape is None or machine is None or not tokens or row.provider != "cpu":  # the bounds are the processor's
+        return {"floor_ms": None, "share_of_bound": None}
+    # The attention's work grows with the square of the length: the mean length bounds it from below.
+    length = int(tokens / row.batch_size)
+    flops = bounds.encoder_flops(
+        shape.layers, shape.hidden, shape.intermediate, row.batch_size, length, attention=shape.attention
+    )
+    floor = bounds.floor_ms(flops, shape.weight_bytes, machine)
+    return {"floor_ms": round(floor, DECIMALS), "share_of_bound": floor / summary.percentiles(row, (50,))[0]}
 
 
 def _latency_row(row: LatencyRow) -> dict[str, Any]:
@@ -34,15 +59,15 @@ def _latency_row(row: LatencyRow) -> dict[str, Any]:
     }
 
 
-def speedups(benchmark: Benchmark | None) -> list[dict[str, Any]]:
-    """Every cell of every student against the teacher in onnxruntime on the same provider."""
+def speedups(benchmark: Benchmark | None, baseline: str = TEACHER_ONNX) -> list[dict[str, Any]]:
+    """Every cell of every model against a baseline on the same provider: the teacher in onnxruntime."""
     if benchmark is None:
         return []
     cells = {_cell(row): row for row in benchmark.latency}
     found = []
     for row in benchmark.latency:
-        base = cells.get((TEACHER_ONNX, row.provider, row.batch_size, row.sequence_length))
-        if base is None or row.model in (TEACHER, TEACHER_ONNX):
+        base = cells.get((baseline, row.provider, row.batch_size, row.sequence_length))
+        if base is None or row.model in (TEACHER, baseline):
             continue
         ratio = summary.ratio(base, row)
         found.append(

@@ -22,6 +22,11 @@ def signed(share: float | None) -> str:
     return "–" if share is None else points(share)
 
 
+def count_change(number: int) -> str:
+    """A difference of counts with its sign, as in ``+3`` or ``−12``."""
+    return f"{number:+,d}".replace("-", "−") if number else "0"
+
+
 def megabytes(size: float | None) -> str:
     """Bytes as in ``67.6 MB``, a megabyte being 10^6."""
     return "–" if size is None else f"{size / 1e6:,.1f} MB"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -32,12 +33,15 @@ class FileEntry:
         size_bytes: Its size.
         precision: Of the weights in it, as in ``fp32`` or ``int8``; ``None`` where it holds none.
         target: Instruction set that its int8 weights were chosen for.
+        temperature: What its logits are divided by, on request, so that a score says how often the label
+            is right (Guo et al. 2017); ``None`` where none was fitted.
     """
 
     sha256: str
     size_bytes: int
     precision: str | None = None
     target: str | None = None
+    temperature: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,11 @@ class Manifest:
     format_version: int = FORMAT_VERSION
 
 
-def describe_file(path: Path, precision: str | None = None, target: str | None = None) -> FileEntry:
+def describe_file(
+    path: Path, precision: str | None = None, target: str | None = None, temperature: float | None = None
+) -> FileEntry:
     """Measure a file for the manifest."""
-    return FileEntry(_sha256(path), path.stat().st_size, precision, target)
+    return FileEntry(_sha256(path), path.stat().st_size, precision, target, temperature)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:
@@ -202,7 +208,18 @@ def _entry(name: str, content: object, path: Path) -> FileEntry:
         size_bytes=_take(content, "size_bytes", int, path),
         precision=precision if isinstance(precision, str) else None,
         target=target if isinstance(target, str) else None,
+        temperature=_temperature(name, content.get("temperature"), path),
     )
+
+
+def _temperature(name: str, value: object, path: Path) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ManifestError(
+            f"{path}: the temperature of {name} is {_named(value)} where a number above 0 belongs.", _AGAIN
+        )
+    return float(value)
 
 
 def _inside(name: str, path: Path) -> str:

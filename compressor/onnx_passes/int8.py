@@ -21,7 +21,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from compressor.fusion import CONTRIB, LAYERS_KEY
+from compressor.onnx_files import CONTRIB, LAYERS_KEY
 
 QUERY_KEY_VALUE = "query_key_value"
 # Below this, storing a table in half the bytes saves nothing worth a node.
@@ -55,6 +55,7 @@ def quantize_weight(weight: Array, limit: int, axis: int) -> tuple[npt.NDArray[n
 
     Args:
         weight: Float array of two dimensions.
+        limit: Largest magnitude of a quantized weight.
         axis: The axis that a scale spans: 0 gives one scale per column, 1 one per row.
 
     Returns:
@@ -73,6 +74,7 @@ def rewrite(model: ir.Model, mode: str, limit: int) -> None:
     position embeddings) is stored in fp16 where it is large, and converted back once, when onnxruntime loads the file.
 
     Args:
+        model: The graph, with its encoder layers marked.
         mode: A key of ``MODES``.
         limit: Largest magnitude of a weight, 127 or less.
     """
@@ -115,16 +117,19 @@ class _Writer:
         self.graph.insert_before(before, node)
         return node.outputs[0] if outputs == 1 else tuple(node.outputs)
 
-    def constant(self, name: str, array: Array) -> ir.Value:
+    def constant(self, name: str, array: Array | np.generic) -> ir.Value:
         if name not in self.constants:
-            tensor = ir.tensor(array, name=name)
-            value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+            tensor = ir.tensor(np.asarray(array), name=name)
+            value = ir.Value(
+                name=name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor
+            )
             self.graph.register_initializer(value)
             self.constants[name] = value
         return self.constants[name]
 
-    def product(self, before: ir.Node, source: ir.Value, weight: Array, name: str) -> ir.Value:
+    def product(self, before: ir.Node, source: ir.Value | None, weight: Array, name: str) -> ir.Value:
         """A matrix product with a constant weight, in int8."""
+        assert source is not None  # noqa: S101 - a product has two inputs
         if source not in self.quantized:
             self.quantized[source] = self.activation(self, before, source)
         left = self.quantized[source]
@@ -136,7 +141,8 @@ class _Writer:
         columns = self.constant(f"{name}.weight.scale", (scale[0] * np.float32(left.unit)).astype(np.float32))
         # In this form, and in no other, onnxruntime merges the four nodes into one (MatMulIntegerToFloat).
         scales = self.add(before, "Mul", left.scale, columns)
-        return self.add(before, "Mul", self.add(before, "Cast", accumulated, to=ir.DataType.FLOAT), scales)
+        product: ir.Value = self.add(before, "Mul", self.add(before, "Cast", accumulated, to=ir.DataType.FLOAT), scales)
+        return product
 
     def attention(self, node: ir.Node) -> None:
         """Take Q, K and V out of a fused attention, as one product of one quantized activation."""
@@ -145,7 +151,7 @@ class _Writer:
         packed = self.product(node, source, _array(weight), f"{node.name}.{QUERY_KEY_VALUE}")
         split = self.constant(f"{node.name}.sizes", np.array(sizes, np.int64))
         parts = self.add(node, "Split", packed, split, outputs=3, axis=-1)
-        attributes = {"num_heads": node.attributes.get_int("num_heads")}
+        attributes: dict[str, Any] = {"num_heads": node.attributes.get_int("num_heads")}
         if "scale" in node.attributes:
             attributes["scale"] = node.attributes.get_float("scale")
         _replace(node, self.add(node, "MultiHeadAttention", *parts, bias, key_mask, attention_bias, **attributes))
@@ -154,10 +160,11 @@ class _Writer:
         """Store the word embeddings in int8, one scale per row: only the rows that a text uses are converted."""
         ids = next(value for value in self.graph.inputs if value.name == "input_ids")
         for node in [use.node for use in ids.uses()]:
-            table = _array(node.inputs[0]) if node.op_type == "Gather" else None
-            if table is None:
+            source = node.inputs[0]
+            table = _array(source) if node.op_type == "Gather" else None
+            if source is None or table is None:
                 continue
-            name = node.inputs[0].name
+            name = source.name
             rows, scale = quantize_weight(table, 127, axis=1)
             picked = self.add(node, "Gather", self.constant(f"{name}.int8", rows), ids, axis=0)
             scales = self.add(node, "Gather", self.constant(f"{name}.scale", scale), ids, axis=0)
@@ -176,7 +183,7 @@ class _Writer:
 
 
 def _per_token(writer: _Writer, before: ir.Node, source: ir.Value) -> _Quantized:
-    """q = round(127 x / max|x|) + 128, the maximum taken over each token."""
+    """Quantize x to round(127 x / max|x|) + 128, the maximum taken over each token."""
     axes = writer.constant("int8.last_axis", np.array([-1], np.int64))
     top = writer.add(before, "ReduceMax", source, axes, keepdims=1)
     producer = source.producer()

@@ -1,0 +1,1 @@
+"""Rewrites of ONNX graphs, each in place on an ``onnx_ir`` model."""

@@ -1,0 +1,172 @@
+"""Attention, however it is spelled out, as one fused operator with packed weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from compressor.onnx_files import CONTRIB
+from compressor.onnx_passes.padding import int32_mask, is_padding_mask
+from compressor.onnx_passes.walk import array, consumer, initializer, producer, replace, split_bias, split_constant
+
+
+@dataclass(frozen=True)
+class _Projection:
+    """A linear map of the hidden states, split into heads."""
+
+    source: ir.Value
+    product: ir.Node
+    bias: ir.Value | None
+    factor: float
+    heads: int
+    head_size: int
+
+
+@dataclass(frozen=True)
+class _Attention:
+    """What one block of attention was found to be."""
+
+    query: _Projection
+    key: _Projection
+    value: _Projection
+    scale: float
+    addends: tuple[ir.Value, ...]
+    output: ir.Value
+
+
+def fuse_attentions(model: ir.Model) -> list[str]:
+    """Replace each attention by one node; return the modules they come from."""
+    graph = model.graph
+    masks: dict[ir.Value, bool] = {}
+    found = []
+    key_mask: ir.Value | None = None
+    for node in [node for node in graph if node.op_type == "Softmax"]:
+        block = _match_attention(node)
+        if block is None:
+            continue
+        for addend in block.addends:
+            if addend not in masks:
+                masks[addend] = is_padding_mask(model, addend)
+        padding = [addend for addend in block.addends if masks[addend]]
+        biases = [_unexpanded(addend) for addend in block.addends if not masks[addend]]
+        if len(biases) > 1:
+            continue
+        if padding and key_mask is None:
+            key_mask = int32_mask(graph)
+        fused = _attention_node(graph, block, key_mask if padding else None, biases[0] if biases else None)
+        replace(block.output, fused)
+        found.append(fused.name or "")
+    return found
+
+
+def _match_attention(softmax: ir.Node) -> _Attention | None:
+    scores = _match_scores(softmax.inputs[0])
+    context = _match_context(softmax.outputs[0])
+    if scores is None or context is None:
+        return None
+    product, factor, addends = scores
+    output, values = context
+    query, key, value = (_match_projection(item) for item in (product.inputs[0], product.inputs[1], values))
+    if query is None or key is None or value is None or len({query.source, key.source, value.source}) != 1:
+        return None
+    if not math.isclose(value.factor, 1.0):
+        return None
+    return _Attention(query, key, value, factor * query.factor * key.factor, addends, output)
+
+
+def _match_scores(value: ir.Value | None) -> tuple[ir.Node, float, tuple[ir.Value, ...]] | None:
+    """Find Q·K behind scalings and additions: the product, its scale, and what is added afterwards."""
+    if product := producer(value, "MatMul"):
+        weight = product.inputs[1]
+        return None if weight is not None and weight.is_initializer() else (product, 1.0, ())
+    if scaled := producer(value, "Mul", "Div"):
+        split = split_constant(scaled)
+        inner = _match_scores(split[0]) if split else None
+        # A scale after an addition would scale the addend as well.
+        return (inner[0], inner[1] * split[1], ()) if split and inner and not inner[2] else None
+    if added := producer(value, "Add"):
+        for left, right in (tuple(added.inputs), tuple(reversed(added.inputs))):
+            inner = _match_scores(left)
+            if inner is not None and right is not None:
+                return inner[0], inner[1], (*inner[2], right)
+    return None
+
+
+def _match_context(weights: ir.Value) -> tuple[ir.Value, ir.Value | None] | None:
+    """Follow the attention weights to the merged heads: that value, and the values that were weighted."""
+    # scaled_dot_product_attention gives 0 where a whole row is masked: Where(IsNaN(p), 0, p).
+    safe = [use.node for use in weights.uses() if use.node.op_type == "Where"]
+    if safe:
+        weights = safe[0].outputs[0]
+    product = consumer(weights, "MatMul")
+    transposed = consumer(product.outputs[0], "Transpose") if product else None
+    merged = consumer(transposed.outputs[0], "Reshape") if transposed else None
+    if product is None or merged is None or product.inputs[0] is not weights:
+        return None
+    return merged.outputs[0], product.inputs[1]
+
+
+def _match_projection(value: ir.Value | None) -> _Projection | None:
+    """Walk back through head splitting and scaling to the matrix product with a constant weight."""
+    factor = 1.0
+    heads: tuple[int, int] | None = None
+    while value is not None:
+        if (node := producer(value, "Mul", "Div")) and (split := split_constant(node)):
+            value, factor = split[0], factor * split[1]
+        elif node := producer(value, "Reshape", "Transpose"):
+            shape = node.outputs[0].shape
+            # The reshape nearest to the product is [batch, sequence, heads, head size].
+            if node.op_type == "Reshape" and shape is not None and len(shape) == 4:
+                sizes = shape[2], shape[3]
+                heads = (sizes[0], sizes[1]) if isinstance(sizes[0], int) and isinstance(sizes[1], int) else heads
+            value = node.inputs[0]
+        else:
+            break
+    biased = split_bias(producer(value, "Add"))
+    product = producer(biased[0] if biased else value, "MatMul")
+    if product is None or heads is None:
+        return None
+    source, weight = product.inputs
+    if source is None or weight is None or not weight.is_initializer():
+        return None
+    return _Projection(source, product, biased[1] if biased else None, factor, *heads)
+
+
+def _attention_node(graph: ir.Graph, block: _Attention, key_mask: ir.Value | None, bias: ir.Value | None) -> ir.Node:
+    """Pack the three projections into one weight, so that one product (and one int8 scale of its input) serves all."""
+    parts = (block.query, block.key, block.value)
+    name = (block.query.product.name or "").rpartition(".")[0]
+    weight = np.concatenate([array(part.product.inputs[1]) for part in parts], axis=1)
+    sizes = [part.heads * part.head_size for part in parts]
+    biases = np.concatenate(
+        [array(part.bias) if part.bias is not None else np.zeros(size, weight.dtype) for part, size in
+         zip(parts, sizes, strict=True)]
+    )  # fmt: skip
+    attributes: dict[str, Any] = {"num_heads": block.query.heads, "qkv_hidden_sizes": sizes}
+    if not math.isclose(block.scale, block.query.head_size**-0.5, rel_tol=1e-5):
+        attributes["scale"] = block.scale
+    return ir.node(
+        "Attention",
+        [
+            block.query.source,
+            initializer(graph, f"{name}.query_key_value.weight.T", weight),
+            initializer(graph, f"{name}.query_key_value.bias", biases),
+            key_mask,
+            None,
+            bias,
+        ],
+        attributes,
+        domain=CONTRIB,
+        name=name,
+    )
+
+
+def _unexpanded(value: ir.Value) -> ir.Value:
+    """An attention bias before its expansion to the batch: the fused operator broadcasts by itself."""
+    expand = producer(value, "Expand")
+    source = expand.inputs[0] if expand else None
+    return source if source is not None and source.shape is not None and len(source.shape) == 4 else value

@@ -1,0 +1,285 @@
+"""quantize: every product in int8, weights that cannot saturate, and one answer for one text."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+
+from compressor import onnx_files, parity, quantize
+from compressor.architectures import ARCHITECTURES
+from compressor.artifacts import QuantizedModel
+from compressor.errors import QuantizationError
+from compressor.events import Event, Note, Warned
+from compressor.onnx_passes import int8
+from tests.exported import folder, sample, texts
+
+MODEL_TYPES = tuple(ARCHITECTURES)
+EXPECTED = 2 * 6
+
+
+def batches(model_type: str) -> tuple[parity.Batch, ...]:
+    return parity.text_batches(texts(model_type, 64), sample(model_type).exported.input_names, 0, batch_size=16)
+
+
+@functools.cache
+def quantized(model_type: str, target: str = "avx512_vnni", mode: str = "per-token") -> QuantizedModel:
+    path = folder() / f"{model_type}-{target}-{mode}.onnx"
+    return quantize.quantize_onnx(
+        sample(model_type).exported.path, path, target=target, expected=EXPECTED, batches=batches(model_type), mode=mode
+    )  # fmt: skip
+
+
+def weights(path: Path) -> dict[str, npt.NDArray[np.int8]]:
+    return {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(path).graph.initializer
+        if tensor.name.endswith(".weight.int8") and "layer" in tensor.name
+    }
+
+
+@pytest.mark.parametrize("mode", int8.MODES)
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_every_product_of_the_encoder_is_quantized(model_type: str, mode: str) -> None:
+    model = quantized(model_type, mode=mode)
+    assert (model.quantized, model.expected) == (12, 12)
+    # Q, K and V are one product of one quantized activation.
+    assert Counter(node.op_type for node in onnx.load(model.path).graph.node)["MatMulInteger"] == 2 * 4
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_int8_keeps_nearly_all_labels_of_fp32(model_type: str) -> None:
+    model = quantized(model_type)
+    assert model.agreement >= 0.95
+    assert 0 < model.max_abs_difference < 0.5
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_a_text_gets_the_same_logits_alone_padded_and_in_a_batch(model_type: str) -> None:
+    session = onnx_files.open_session(quantized(model_type).path)
+    together = np.concatenate(parity.session_logits(session, batches(model_type)))
+    names = sample(model_type).exported.input_names
+    alone = parity.session_logits(session, parity.text_batches(texts(model_type, 64), names, 0, batch_size=1))
+    assert np.abs(np.concatenate(alone) - together).max() == 0.0
+    assert quantized(model_type).batch_difference == 0.0
+
+
+def test_one_scale_for_the_whole_batch_changes_a_text_with_its_neighbours() -> None:
+    """What the per-token scales are there for; onnxruntime's own form of int8 does this."""
+    difference = quantized("bert", mode="dynamic").batch_difference
+    assert difference is not None
+    assert difference > 1e-4
+
+
+@pytest.mark.parametrize(("target", "limit"), quantize.WEIGHT_LIMITS.items())
+def test_weights_use_the_range_that_the_target_can_add_up(target: str, limit: int) -> None:
+    found = weights(quantized("distilbert", target=target).path)
+    assert len(found) == 8
+    assert {int(np.abs(weight.astype(int)).max()) for weight in found.values()} == {limit}
+
+
+@pytest.mark.parametrize("target", ["any", "avx2", "avx512"])
+def test_two_products_fit_into_16_bits_where_the_kernel_adds_them_there(target: str) -> None:
+    """vpmaddubsw adds two products of an unsigned and a signed byte with 16-bit saturation."""
+    for weight in weights(quantized("distilbert", target=target).path).values():
+        pairs = np.abs(weight[0::2].astype(int)) + np.abs(weight[1::2].astype(int))
+        assert 255 * pairs.max() <= np.iinfo(np.int16).max
+
+
+def test_the_full_range_would_not_fit() -> None:
+    assert np.iinfo(np.int16).max < 255 * 2 * 127
+
+
+def test_weights_have_one_scale_per_column() -> None:
+    item = sample("bert")
+    names = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(quantized("bert").path).graph.initializer
+    }
+    module = "bert.encoder.layer.1.output.dense"
+    original = item.model.get_submodule(module).weight.detach().numpy().T
+    scale = names[f"{module}.weight.scale"] * np.float32(127)
+    assert scale.shape == (32,)
+    error = np.abs(names[f"{module}.weight.int8"] * scale - original)
+    assert (error <= scale * 0.5001).all()
+
+
+def test_word_embeddings_are_int8_with_one_scale_per_row() -> None:
+    names = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(quantized("bert").path).graph.initializer
+    }
+    table = sample("bert").model.get_submodule("bert.embeddings.word_embeddings").weight.detach().numpy()
+    rows, scale = (names[f"bert.embeddings.word_embeddings.weight.{part}"] for part in ("int8", "scale"))
+    assert (rows.dtype, scale.shape) == (np.int8, (len(table), 1))
+    assert (np.abs(rows * scale - table) <= scale * 0.5001).all()
+    assert "bert.embeddings.word_embeddings.weight" not in names
+
+
+def test_int8_adds_standard_operators_only() -> None:
+    nodes = onnx.load(quantized("mpnet").path).graph.node
+    assert {node.op_type for node in nodes if node.domain == "com.microsoft"} == {
+        "MultiHeadAttention", "SkipLayerNormalization", "BiasGelu",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", int8.MODES)
+def test_onnxruntime_merges_every_product_with_its_scales(mode: str, tmp_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(quantized("bert", mode=mode).path), options, providers=["CPUExecutionProvider"])
+    found = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
+    assert found["MatMulIntegerToFloat"] + found["DynamicQuantizeMatMul"] == 2 * 4
+    assert found["MatMulInteger"] == 0
+
+
+def test_a_text_of_padding_alone_gives_finite_logits() -> None:
+    batch = {name: np.zeros((1, 5), np.int64) for name in sample("bert").exported.input_names}
+    assert np.isfinite(parity.onnx_logits(quantized("bert").path, [batch])[0]).all()
+
+
+def test_large_tables_that_stay_in_floating_point_are_stored_in_half_the_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8, "HALF_STORED_ELEMENTS", 1)
+    source = sample("bert").exported.path
+    model = quantize.quantize_onnx(
+        source, tmp_path / "half.onnx", target="avx512_vnni", expected=EXPECTED, batches=batches("bert")
+    )  # fmt: skip
+    names = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(model.path).graph.initializer}
+    table = sample("bert").model.get_submodule("bert.embeddings.position_embeddings").weight.detach().numpy()
+    half = names["bert.embeddings.position_embeddings.weight.fp16"]
+    assert half.dtype == np.float16
+    np.testing.assert_allclose(half, table, rtol=2**-11, atol=1e-7)
+    assert "bert.embeddings.position_embeddings.weight" not in names
+    assert model.agreement >= 0.95
+
+
+def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:
+    again = quantize.quantize_onnx(
+        sample("distilbert").exported.path, tmp_path / "again.onnx", target="avx512_vnni", expected=EXPECTED,
+        batches=batches("distilbert"),
+    )  # fmt: skip
+    assert again.path.read_bytes() == quantized("distilbert").path.read_bytes()
+
+
+def test_the_result_says_what_was_chosen(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    model = quantize.quantize_onnx(
+        sample("bert").exported.path, tmp_path / "model.onnx", target="avx2", expected=EXPECTED,
+        batches=batches("bert"), listen=heard.append,
+    )  # fmt: skip
+    assert (model.target, model.weight_type, model.mode) == ("avx2", "7-bit int8 per channel", "per-token")
+    assert [event.text for event in heard if isinstance(event, Note)] == [
+        f"int8 (per-token) for avx2: {model.agreement:.1%} of the labels as in fp32."
+    ]
+    assert tuple(event.text for event in heard if isinstance(event, Warned)) == model.warnings
+
+
+# --- arithmetic -------------------------------------------------------------------------------
+
+
+def test_quantized_weights_by_hand() -> None:
+    weight = np.array([[1.0, 0.0, -0.5], [-2.0, 0.0, 0.25]], np.float32)
+    values, scale = int8.quantize_weight(weight, 127, axis=0)
+    assert values.tolist() == [[64, 0, -127], [-127, 0, 64]]
+    np.testing.assert_allclose(scale, [[2 / 127, 1.0, 0.5 / 127]], rtol=1e-6)
+
+
+def test_the_int8_graph_computes_the_arithmetic_it_documents(tmp_path: Path) -> None:
+    """One product against numpy: q = round(127 x / max|x|) + 128 for each token, int32 sums, scales afterwards."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 3, 8)).astype(np.float32)
+    x[1, 2] = 0.0
+    weight = rng.standard_normal((8, 4)).astype(np.float32)
+    actual = run_product(tmp_path, x, weight)
+    peak = np.maximum(np.abs(x).max(-1, keepdims=True), 1e-10)
+    q = np.rint(x / peak * 127)
+    values, scale = int8.quantize_weight(weight, 127, axis=0)
+    np.testing.assert_allclose(actual, q @ values.astype(float) * peak / 127 * scale, rtol=1e-5, atol=1e-6)
+    assert (actual[1, 2] == 0).all()
+
+
+def run_product(tmp_path: Path, x: npt.NDArray[np.float32], weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["y"], name="layers.0.dense"),
+         onnx.helper.make_node("Gather", ["table", "input_ids"], ["words"]),
+         onnx.helper.make_node("Add", ["y", "words"], ["z"])],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", 1, ["b", "s", 8]),
+         onnx.helper.make_tensor_value_info("input_ids", 7, ["b", "s"])],
+        [onnx.helper.make_tensor_value_info("z", 1, ["b", "s", 4])],
+        [onnx.numpy_helper.from_array(weight, "w"),
+         onnx.numpy_helper.from_array(np.zeros((3, 4), np.float32), "table")],
+    )  # fmt: skip
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    onnx.helper.set_model_props(proto, {onnx_files.LAYERS_KEY: "layers"})
+    onnx.save(proto, tmp_path / "fp32.onnx")
+    model = onnx_files.load(tmp_path / "fp32.onnx")
+    int8.rewrite(model, "per-token", 127)
+    assert int8.count_products(model) == 1
+    onnx_files.save(model, tmp_path / "int8.onnx")
+    session = onnx_files.open_session(tmp_path / "int8.onnx")
+    found: npt.NDArray[np.float32] = session.run(None, {"x": x, "input_ids": np.zeros(x.shape[:2], np.int64)})[0]
+    return found
+
+
+# --- failures ---------------------------------------------------------------------------------
+
+
+def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
+    model = onnx.load(sample("distilbert").exported.path)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    with pytest.raises(QuantizationError, match="was not exported by this toolkit") as caught:
+        quantize.quantize_onnx(
+            tmp_path / "foreign.onnx", tmp_path / "int8.onnx", target="any", expected=EXPECTED, batches=[]
+        )  # fmt: skip
+    assert caught.value.remedy
+
+
+def test_a_missed_product_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(QuantizationError, match="12 of 18 matrix products"):
+        quantize.quantize_onnx(
+            sample("distilbert").exported.path, tmp_path / "int8.onnx", target="any", expected=18, batches=[]
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_near_chance_is_an_error_and_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = int8.quantize_weight
+
+    def shuffled(weight: int8.Array, limit: int, axis: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+        values, scale = honest(weight, limit, axis)
+        return np.roll(values, 3, axis=0), scale
+
+    monkeypatch.setattr(int8, "quantize_weight", shuffled)
+    with pytest.raises(QuantizationError, match=r"gives \d+\.\d% of 64 texts the label .* \(chance: 50\.0%\)"):
+        quantize.quantize_onnx(
+            sample("bert").exported.path, tmp_path / "int8.onnx", target="any", expected=EXPECTED,
+            batches=batches("bert"),
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_that_onnxruntime_refuses_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = int8.rewrite
+
+    def damage(model: object, mode: str, limit: int) -> None:
+        honest(model, mode, limit)  # type: ignore[arg-type]
+        next(node for node in model.graph if node.op_type == "Split").op_type = "Splat"  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(int8, "rewrite", damage)
+    with pytest.raises(QuantizationError, match="onnxruntime refuses the int8 graph: "):
+        quantize.quantize_onnx(
+            sample("bert").exported.path, tmp_path / "int8.onnx", target="any", expected=EXPECTED,
+            batches=batches("bert"),
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
