@@ -5,6 +5,7 @@ Importing this package is free: a name is loaded when it is first used.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from compressor.pipeline import compress
     from compressor.recipe import Recipe
     from compressor.runtime import Prediction, Predictor
+
+# From 1.32 on, onnxruntime reports its use to its maker from Linux too, and keeps an id of the machine in the
+# home folder, unless one of these (the name differs between versions) is set before it is loaded. A runtime
+# for production does not do that unasked; set them to 0 to allow it.
+for _name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):
+    os.environ.setdefault(_name, "1")
 
 __all__ = ["CompressorError", "Prediction", "Predictor", "Recipe", "Run", "compress"]
 

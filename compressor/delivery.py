@@ -13,6 +13,7 @@ import numpy.typing as npt
 from compressor import benchmark, company, evaluate, folder, onnx_files
 from compressor.artifacts import STUDENT_INT8, STUDENT_ONNX, TEACHER, TEACHER_ONNX, EncoderShape, ModelFacts
 from compressor.benchmark import MeasuredModel, TokenRows
+from compressor.events import Note, Warned
 from compressor.export import export_onnx
 from compressor.parity import parity_batches, text_batches
 from compressor.quantize import quantize_onnx
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from compressor.artifacts import Benchmark, ExportedModel, QuantizedModel, SplitName, Student, Teacher
     from compressor.batches import Collator
     from compressor.evaluate import Evaluation
-    from compressor.events import Listener
+    from compressor.events import Event, Listener
     from compressor.lesson import Material
     from compressor.recipe import Recipe
 
@@ -76,7 +77,10 @@ def export(
         tokenized.splits["validation"], tokenized.input_names, material.collate.pad_token_id, tokenized.max_length
     )
 
-    def write(model: PreTrainedModel, path: Path) -> ExportedModel:
+    def write(who: str, model: PreTrainedModel, path: Path) -> ExportedModel:
+        def about(event: Event) -> None:
+            listen(replace(event, text=f"{who}: {event.text}") if isinstance(event, (Note, Warned)) else event)
+
         return export_onnx(
             model,
             tutor.architecture,
@@ -84,10 +88,12 @@ def export(
             path,
             opset=recipe.export.opset,
             batches=batches,
-            listen=listen,
+            listen=about,
         )
 
-    files = Files(write(tutor.model, aside / "teacher.onnx"), write(pupil.model, staging / folder.MODEL))
+    files = Files(
+        write("Teacher", tutor.model, aside / "teacher.onnx"), write("Student", pupil.model, staging / folder.MODEL)
+    )
     folder.write_student(staging, pupil.model, tutor.tokenizer, tokenized.max_length)
     (staging / "recipe.toml").write_text(as_toml(recipe), encoding="utf-8")
     return files

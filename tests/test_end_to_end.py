@@ -230,7 +230,9 @@ def test_ctrl_c_ends_with_130_a_sentence_and_no_half_folder(literal: Literal) ->
 
 # --- an own teacher, pruned -----------------------------------------------------------------
 
-OWN = "compress --teacher teacher --data reviews --layers 2 --prune 0.4 --quantize --no-benchmark --epochs 8 --patience 8"
+OWN = (
+    "compress --teacher teacher --data reviews --layers 2 --prune 0.4 --quantize --no-benchmark --epochs 8 --patience 8"
+)
 LONG = "the film was " * 40 + "superb"
 ODD = [
     "caf\u00e9 \u2014 na\u00efve \U0001f600\u200d\U0001f680 film",

@@ -1,5 +1,6 @@
 """What users may rely on: names, and that importing them costs nothing."""
 
+import os
 import subprocess
 import sys
 
@@ -26,3 +27,10 @@ def test_importing_the_package_loads_nothing_heavy():
 
 def test_an_unknown_name_is_an_attribute_error():
     assert not hasattr(compressor, "distill_everything")
+
+
+def test_onnxruntime_is_kept_from_reporting_its_use(tmp_path):
+    script = "import compressor, onnxruntime; onnxruntime.get_available_providers()"
+    environment = {name: value for name, value in os.environ.items() if "TELEMETRY" not in name}
+    subprocess.run([sys.executable, "-c", script], env=environment | {"HOME": str(tmp_path)}, check=True)
+    assert list(tmp_path.rglob("*")) == []

@@ -226,3 +226,11 @@ def test_the_card_of_a_local_teacher_names_no_hub_model(written: dict) -> None:
     assert "base_model" not in text
     assert 'predictor = Predictor("path/to/this/folder")' in text
     assert "Cannot tell with 1,500 test rows" in text
+
+
+def test_the_card_names_the_temperature_of_the_model_that_ships_where_there_is_one(written: dict) -> None:
+    assert f"A temperature of {written['models'][-1]['temperature']:.2f} was fitted" in model_card(
+        written, "tickets-6l"
+    )
+    models = [{**row, "temperature": None} for row in written["models"]]
+    assert "was fitted" not in model_card({**written, "models": models}, "tickets-6l")

@@ -23,8 +23,14 @@ def show_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers:
     for row in rows:
         # Text, not markup: names of labels and folders may hold square brackets.
         table.add_row(*(Text(cell, _STYLES.get(cell, "")) for cell in row))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDE
+    console.print(table)
 
+
+_WIDE = 200
+"""Columns where there is no terminal, as in the log of a CI job: it scrolls."""
 
 _STYLES = {"PASS": "green", "FAIL": "bold red", "SKIP": "yellow"}
 

@@ -139,3 +139,9 @@ def _steps(document: Mapping[str, Any]) -> Iterator[str]:
             f"- int8 weights ({escape(found['weight_type'])}) for {found['target']}: {found['quantized']} of "
             f"{found['expected']} matrix products."
         )
+    shipped = next(row for row in document["models"] if row["name"] == document["verdict"]["model"])
+    if shipped["temperature"] is not None:
+        yield (
+            f"- A temperature of {shipped['temperature']:.2f} was fitted on validation texts: "
+            "`Predictor(..., calibrated=True)` gives scores by it."
+        )

@@ -9,8 +9,6 @@ from compressor.report import words
 from compressor.report.caveats import cell_name
 from compressor.report.markdown import escape
 
-VERDICTS = {"faster": "faster", "slower": "slower here", "no difference": "no difference"}
-
 Table = tuple[list[str], list[list[str]]]
 
 
@@ -74,11 +72,13 @@ def grid(document: Mapping[str, Any], provider: str) -> Table:
 
 
 def speed_text(row: Mapping[str, Any] | None) -> str:
-    """A ratio in words: ``3.0× faster``, ``0.80× slower here``, ``no difference``."""
+    """A ratio in words: ``3.0× faster``, ``1.25× slower here``, ``no difference``."""
     if row is None:
         return "–"
-    verdict = VERDICTS[row["verdict"]]
-    return verdict if row["verdict"] == "no difference" else f"{words.times(row['speedup'])} {verdict}"
+    if row["verdict"] == "no difference":
+        return "no difference"
+    ratio = row["speedup"]
+    return f"{words.times(ratio)} faster" if row["verdict"] == "faster" else f"{words.times(1 / ratio)} slower here"
 
 
 def remarks(document: Mapping[str, Any]) -> Iterator[str]:
@@ -97,13 +97,10 @@ def remarks(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"A model and its own copy differed by up to {words.percent(floor)}: less than that is no difference."
     if settings["rounds"] < 2:
         yield "One round has no interval, so no difference in speed can be claimed: ask for --rounds 3 or more."
-    for verdict, text in (("slower", "is slower than the baseline here"),):
-        for name in dict.fromkeys(row["model"] for row in document["speedups"]):
-            places = [
-                cell_name(row) for row in document["speedups"] if (row["model"], row["verdict"]) == (name, verdict)
-            ]
-            if places:
-                yield f"{name} {text}: {'; '.join(places)}."
+    slower = [row for row in document["speedups"] if row["verdict"] == "slower"]
+    for name in dict.fromkeys(row["model"] for row in slower):
+        places = "; ".join(cell_name(row) for row in slower if row["model"] == name)
+        yield f"{name} is slower than the baseline here: {places}."
     yield from document["notes"]
 
 

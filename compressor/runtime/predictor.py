@@ -188,7 +188,7 @@ def _temperature(folder: Path, manifest: Manifest, name: str) -> float:
     if found is None:
         raise ManifestError(
             f"{folder / MANIFEST} has no temperature for {name}: its scores cannot be calibrated.",
-            "Ask for scores as they are. A temperature is fitted where there are at least ten mistakes on validation texts.",
+            "Ask for scores as they are. A temperature is fitted where validation texts show at least ten mistakes.",
         )
     return found
 
