@@ -17,9 +17,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from compressor.architectures import architecture_of
-from compressor.export import export_onnx
-from compressor.onnx_files import file_bytes
-from compressor.quantize import quantize_onnx
+from compressor.graph.export import export_onnx
+from compressor.graph.files import file_bytes
+from compressor.graph.quantize import quantize_onnx
 
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 SHAPES = ((1, 8), (1, 128), (2, 512), (5, 40), (8, 64), (3, 17))

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from compressor import benchmark, company, evaluate, folder, onnx_files
+from compressor import benchmark, folder
 from compressor.artifacts import STUDENT_INT8, STUDENT_ONNX, TEACHER, TEACHER_ONNX, EncoderShape, ModelFacts
 from compressor.benchmark import MeasuredModel, TokenRows
+from compressor.evaluation import company, evaluate
 from compressor.events import Note, Warned
-from compressor.export import export_onnx
-from compressor.parity import parity_batches, text_batches
-from compressor.quantize import quantize_onnx
+from compressor.graph import files as onnx_files
+from compressor.graph.export import export_onnx
+from compressor.graph.parity import parity_batches, text_batches
+from compressor.graph.quantize import quantize_onnx
 from compressor.recipe import as_toml
 from compressor.runtime import Predictor
 from compressor.runtime.session import open_session
@@ -26,11 +28,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from compressor.artifacts import Benchmark, ExportedModel, QuantizedModel, SplitName, Student, Teacher
-    from compressor.batches import Collator
-    from compressor.evaluate import Evaluation
+    from compressor.evaluation.evaluate import Evaluation
     from compressor.events import Event, Listener
     from compressor.lesson import Material
     from compressor.recipe import Recipe
+    from compressor.training.batches import Collator
 
 Logits = npt.NDArray[np.float32]
 

@@ -27,6 +27,7 @@ class Journal:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __call__(self, event: Event) -> None:
+        """Remember an event and pass it on."""
         if isinstance(event, Note):
             self.notes.append(event.text)
         elif isinstance(event, Warned):

@@ -7,21 +7,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor import data, distill, embedded, finetune, hub, kept, soft_labels, student, teacher
+from compressor import data, embedded, kept, student, teacher
 from compressor.artifacts import SPLITS
-from compressor.batches import Collator
 from compressor.events import Note
+from compressor.teacher import hub
+from compressor.training import distill, finetune, soft_labels
+from compressor.training.batches import Collator
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from compressor.artifacts import Corpus, SplitName, Student, Teacher, Tokenized, TrainingCurve
-    from compressor.checkpoint import Checkpoint
     from compressor.events import Listener
     from compressor.journal import Journal
     from compressor.recipe import Recipe
     from compressor.teacher import TeacherFacts
+    from compressor.teacher.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

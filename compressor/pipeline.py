@@ -15,7 +15,7 @@ from compressor.aside import beside
 from compressor.events import Listener, ignore
 from compressor.journal import Journal
 from compressor.quiet import quiet
-from compressor.training import resolve_device
+from compressor.training.engine import resolve_device
 
 if TYPE_CHECKING:
     from compressor.recipe import Recipe

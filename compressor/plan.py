@@ -57,7 +57,10 @@ class Plan:
                 "student",
                 f"{self.student_layers} layers ({copied}), {self.student_parameters / 1e6:.1f} M weights",
             ),
-            ("fp32 file", f"{_megabytes(4 * self.student_parameters)} (teacher {_megabytes(4 * self.teacher_parameters)})"),
+            (
+                "fp32 file",
+                f"{_megabytes(4 * self.student_parameters)} (teacher {_megabytes(4 * self.teacher_parameters)})",
+            ),
         ]
         if self.quantize:
             rows.append(("int8 file", f"about {_megabytes(INT8_OVERHEAD * self.student_parameters)}"))

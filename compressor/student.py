@@ -33,9 +33,7 @@ def select_layers(selection: LayerSelection, count: int, total: int) -> tuple[in
         RecipeError: The teacher has fewer layers than asked for.
     """
     if count > total:
-        raise RecipeError(
-            f"--layers {count}: the teacher has {total} layers.", f"Choose a number from 1 to {total}."
-        )
+        raise RecipeError(f"--layers {count}: the teacher has {total} layers.", f"Choose a number from 1 to {total}.")
     if selection == "random-init":
         return ()
     if selection == "first":

@@ -13,10 +13,10 @@ from typing import Any
 import datasets
 import torch
 
-from compressor import export, parity
 from compressor.architectures import ARCHITECTURES
 from compressor.artifacts import ExportedModel
 from compressor.events import Listener, ignore
+from compressor.graph import export, parity
 from tests import tiny
 
 MAX_LENGTH = 48

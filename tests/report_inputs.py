@@ -28,7 +28,7 @@ from compressor.artifacts import (
     Split,
     TrainingCurve,
 )
-from compressor.evaluate import evaluate
+from compressor.evaluation.evaluate import evaluate
 from compressor.report import Findings
 
 LABELS = ("billing", "card_arrival", "chargeback", "退款", "lost_card", "out_of_scope", "top_up", "transfer <fee>")

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from compressor.batches import BucketSampler, Collator
+from compressor.training.batches import BucketSampler, Collator
 
 LENGTHS = np.random.default_rng(0).integers(3, 120, 4000)
 

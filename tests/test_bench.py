@@ -9,14 +9,14 @@ import pytest
 from onnx import TensorProto, helper, load, numpy_helper, save
 
 from compressor import benchmark
-from compressor.bench import BenchRequest, bench
 from compressor.benchmark import Budget
 from compressor.cli import main
 from compressor.errors import DataError, ManifestError
 from compressor.events import Warned
-from compressor.lineup import line_up
 from compressor.recipe import BenchmarkRecipe, DataRecipe
 from compressor.report import side_by_side
+from compressor.upkeep.bench import BenchRequest, bench
+from compressor.upkeep.lineup import line_up
 from tests import checked, deployed, tiny
 
 QUICK = Budget(warmup_seconds=0.0, timed_seconds=0.0, min_calls=3, max_texts=5, min_texts=2, repeated_share=0.0)

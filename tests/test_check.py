@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from compressor import benchmark, evidence
-from compressor.check import CheckRequest, check
+from compressor import benchmark
 from compressor.cli import main
 from compressor.errors import ManifestError, RecipeError, UserError
 from compressor.recipe import DataRecipe
 from compressor.runtime.manifest import Manifest, TeacherEntry, describe_file, read_manifest, write_manifest
+from compressor.upkeep import evidence
+from compressor.upkeep.check import CheckRequest, check
 from tests import checked, deployed, exported, tiny
 
 FASTER = {checked.FP32: (3.0, 3.1, 3.0), checked.INT8: (1.0, 1.0, 1.1)}
@@ -263,7 +264,7 @@ def test_a_limit_that_is_none_is_refused(folder, limit):
 
 
 def test_a_teacher_that_this_install_cannot_export_is_the_users_error(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("compressor.check.find_spec", lambda name: None)
+    monkeypatch.setattr("compressor.upkeep.check.find_spec", lambda name: None)
     with pytest.raises(UserError, match="this install cannot export one: torch"):
         rows(folder, teacher=tiny.teacher_folder(tmp_path / "teacher"))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compressor import company
+from compressor.evaluation import company
 from compressor.runtime import open_session
 from tests import deployed
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from compressor.cli import main
-from compressor.compare import compare, markdown
 from compressor.errors import ManifestError
-from compressor.past import read_report
+from compressor.upkeep.compare import compare, markdown
+from compressor.upkeep.past import read_report
 from tests import checked
 
 

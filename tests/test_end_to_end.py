@@ -348,7 +348,7 @@ def test_a_failed_stage_leaves_no_folder_and_keeps_the_training(
     assert "distilled by an earlier run" not in err
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
-    monkeypatch.setattr("compressor.distill.distill", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("compressor.training.distill.distill", lambda *_, **__: pytest.fail("trained again"))
     assert main(argv) == 1
     assert "This student was distilled by an earlier run" in capsys.readouterr().err
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from compressor import statistics
 from compressor.artifacts import ModelFacts
 from compressor.errors import StageError
-from compressor.evaluate import Evaluation, evaluate
+from compressor.evaluation import statistics
+from compressor.evaluation.evaluate import Evaluation, evaluate
 
 NAMES = ("negative", "positive", "neutral")
 

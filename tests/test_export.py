@@ -13,11 +13,12 @@ import numpy as np
 import onnx
 import pytest
 
-from compressor import export, onnx_files, parity
 from compressor.architectures import ARCHITECTURES
 from compressor.artifacts import ExportedModel, ParityRow
 from compressor.errors import ParityError, StageError
 from compressor.events import Event, Note
+from compressor.graph import export, parity
+from compressor.graph import files as onnx_files
 from tests.exported import sample
 
 MODEL_TYPES = tuple(ARCHITECTURES)

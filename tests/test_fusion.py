@@ -10,10 +10,10 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from compressor import parity
 from compressor.architectures import ARCHITECTURES
 from compressor.events import Event, Warned
-from compressor.onnx_passes.padding import is_padding_mask
+from compressor.graph import parity
+from compressor.graph.passes.padding import is_padding_mask
 from tests.exported import classifier, run, sample
 
 MODEL_TYPES = tuple(ARCHITECTURES)

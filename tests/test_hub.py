@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from compressor import hub
-from compressor.checkpoint import Checkpoint, fingerprint
 from compressor.errors import DataError, TeacherError, UserError
 from compressor.events import Event, Note
+from compressor.teacher import hub
+from compressor.teacher.checkpoint import Checkpoint, fingerprint
 from tests import tiny
 from tests.hub_server import Hub
 
@@ -55,7 +55,7 @@ class Outcome:
 
 SCRIPT = """
 import json, sys
-from compressor import hub
+from compressor.teacher import hub
 from compressor.errors import CompressorError, HubError
 notes, progress = [], []
 def listen(event):

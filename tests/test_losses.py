@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from compressor import losses
+from compressor.training import losses
 
 
 def test_soft_label_kl_matches_the_value_computed_by_hand():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from compressor.architectures import ARCHITECTURES, architecture_of
-from compressor.prune import RISE_END, MagnitudePruner, encoder_weights, magnitude_masks, scheduled_sparsity
+from compressor.training.prune import RISE_END, MagnitudePruner, encoder_weights, magnitude_masks, scheduled_sparsity
 from tests import tiny
 
 

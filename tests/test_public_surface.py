@@ -21,7 +21,9 @@ def test_the_runtime_offers_exactly_these_names():
 
 
 def test_importing_the_package_loads_nothing_heavy():
-    script = "import compressor, sys; print([name for name in ('torch', 'numpy', 'onnxruntime') if name in sys.modules])"
+    script = (
+        "import compressor, sys; print([name for name in ('torch', 'numpy', 'onnxruntime') if name in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

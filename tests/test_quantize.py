@@ -12,12 +12,13 @@ import onnx
 import onnxruntime
 import pytest
 
-from compressor import onnx_files, parity, quantize
 from compressor.architectures import ARCHITECTURES
 from compressor.artifacts import QuantizedModel
 from compressor.errors import QuantizationError
 from compressor.events import Event, Note, Warned
-from compressor.onnx_passes import int8
+from compressor.graph import files as onnx_files
+from compressor.graph import parity, quantize
+from compressor.graph.passes import int8
 from tests.exported import folder, sample, texts
 
 MODEL_TYPES = tuple(ARCHITECTURES)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from compressor.artifacts import Benchmark
-from compressor.evaluate import evaluate
+from compressor.evaluation.evaluate import evaluate
 from compressor.report import document, model_card, write_report
 from compressor.report.markdown import markdown
 from compressor.report.write import render, to_json

@@ -7,7 +7,7 @@ import pytest
 from scipy import optimize, stats
 from sklearn.metrics import f1_score
 
-from compressor import statistics
+from compressor.evaluation import statistics
 
 SIMULATIONS = 2000
 NOMINAL = 0.015  # accepted distance from the nominal rate; three standard errors of 95% over 2,000

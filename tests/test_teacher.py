@@ -17,8 +17,8 @@ from compressor import teacher
 from compressor.architectures import ARCHITECTURES
 from compressor.errors import TeacherError
 from compressor.events import Event, Note
-from compressor.hub import open_folder
 from compressor.teacher import TeacherFacts
+from compressor.teacher.hub import open_folder
 from tests import tiny
 
 DAMAGED = "The folder was assembled from different models, or is damaged: download or save it again."

@@ -9,11 +9,21 @@ import time
 import pytest
 import torch
 
-from compressor.batches import Collator
 from compressor.errors import ProviderError
 from compressor.events import Note, Progress
-from compressor.recipe import DistillRecipe
-from compressor.training import TrainingData, TrainingSettings, last_checkpoint, resolve_device, train
+from compressor.recipe import DistillRecipe, StudentRecipe
+from compressor.student import build_student
+from compressor.training import losses
+from compressor.training.batches import Collator
+from compressor.training.distill import objective_for
+from compressor.training.engine import (
+    TrainingData,
+    TrainingSettings,
+    forward_inputs,
+    last_checkpoint,
+    resolve_device,
+    train,
+)
 from tests import tiny, training_script
 from tests.training_script import tokenized
 
@@ -47,6 +57,40 @@ def test_distillation_learns_what_the_teacher_says(tmp_path):
     assert (steps[-1].step, steps[-1].total) == (60, 60)
     assert set(steps[-1].figures) == {"loss", "agreement"}
     assert not student.model.training
+
+
+def test_hidden_states_are_compared_with_the_end_of_each_span():
+    tutor, student = training_script.teacher(), build_student(training_script.teacher(), StudentRecipe(layers=2), 0)
+    recipe = DistillRecipe(soft_weight=0, hard_weight=0, hidden_weight=1)
+    rows = tokenized(train_rows=6).splits["train"]
+    batch = Collator(0)([rows[index] for index in range(6)])
+    batch["soft_labels"] = torch.zeros(6, 2)
+    loss, _, _ = objective_for(recipe, tutor, student, "cpu")(student.model, batch)
+    inputs = forward_inputs(batch)
+    with torch.inference_mode():
+        ours = student.model(**inputs, output_hidden_states=True).hidden_states
+        theirs = tutor.model(**inputs, output_hidden_states=True).hidden_states
+    expected = [losses.hidden_cosine(ours[1], theirs[2], inputs["attention_mask"]),
+                losses.hidden_cosine(ours[2], theirs[4], inputs["attention_mask"])]  # fmt: skip
+    assert loss.item() == pytest.approx((expected[0] + expected[1]).item() / 2, rel=1e-5)
+    assert loss.item() > 1e-5
+
+
+def test_weights_of_the_losses_add_up():
+    tutor, student = training_script.teacher(), build_student(training_script.teacher(), StudentRecipe(layers=2), 0)
+    rows = tokenized(train_rows=6).splits["train"]
+    batch = Collator(0)([rows[index] for index in range(6)])
+    batch["soft_labels"] = torch.randn(6, 2)
+    alone = [
+        objective_for(DistillRecipe(**weights), tutor, student, "cpu")(student.model, batch)[0].item()
+        for weights in (
+            {"soft_weight": 1, "hard_weight": 0}, {"soft_weight": 0, "hard_weight": 1},
+            {"soft_weight": 0, "hard_weight": 0, "hidden_weight": 1},
+        )
+    ]  # fmt: skip
+    both = DistillRecipe(soft_weight=5, hard_weight=2, hidden_weight=3)
+    together = objective_for(both, tutor, student, "cpu")(student.model, batch)[0].item()
+    assert together == pytest.approx(5 * alone[0] + 2 * alone[1] + 3 * alone[2], rel=1e-5)
 
 
 def test_one_seed_gives_one_student_bit_for_bit(tmp_path):

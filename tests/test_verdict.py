@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from compressor import statistics, verdict
+from compressor.evaluation import statistics, verdict
 
 SIMULATIONS = 2000
 NOMINAL = 0.015  # accepted distance from the nominal rate; three standard errors of 95% over 2,000

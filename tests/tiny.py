@@ -12,7 +12,24 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 POSITIVE = ["good", "great", "fine", "superb", "lovely", "bright", "moving", "warm", "witty", "fresh"]
 NEGATIVE = ["bad", "awful", "dull", "poor", "weak", "stale", "boring", "cold", "clumsy", "flat"]
-NEUTRAL = ["the", "a", "this", "film", "movie", "plot", "scene", "actor", "is", "was", "and", "with", "very", "quite", "it", "story"]
+NEUTRAL = [
+    "the",
+    "a",
+    "this",
+    "film",
+    "movie",
+    "plot",
+    "scene",
+    "actor",
+    "is",
+    "was",
+    "and",
+    "with",
+    "very",
+    "quite",
+    "it",
+    "story",
+]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -51,7 +68,9 @@ def tokenizer(model_type: str = "bert") -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
-def model(model_type: str = "bert", labels: tuple[str, ...] = ("negative", "positive"), seed: int = 0, **changes: Any) -> Any:
+def model(
+    model_type: str = "bert", labels: tuple[str, ...] = ("negative", "positive"), seed: int = 0, **changes: Any
+) -> Any:
     """A randomly initialised classifier of one architecture, in eval mode."""
     torch.manual_seed(seed)
     config = AutoConfig.for_model(

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 
 from compressor.architectures import architecture_of
 from compressor.artifacts import Teacher, Tokenized
-from compressor.batches import Collator
-from compressor.distill import distill
 from compressor.recipe import DistillRecipe, PruneRecipe, StudentRecipe
 from compressor.student import build_student
+from compressor.training.batches import Collator
+from compressor.training.distill import distill
 from tests import tiny
 
 

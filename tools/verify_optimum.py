@@ -61,7 +61,9 @@ def main() -> int:
         ours, plain = ask_runtime(folder, name), ask_onnxruntime(folder, name)
         differences = [float(np.abs(theirs[name] - other).max()) for other in (ours, plain)]
         worst = max(worst, *differences)
-        print(f"{name}: optimum-onnx against the runtime {differences[0]:.1e}, against onnxruntime {differences[1]:.1e}")
+        print(
+            f"{name}: optimum-onnx against the runtime {differences[0]:.1e}, against onnxruntime {differences[1]:.1e}"
+        )
     print("same logits" if worst <= TOLERANCE else f"NOT the same logits (tolerance {TOLERANCE:g})")
     return 0 if worst <= TOLERANCE else 1
 

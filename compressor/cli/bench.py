@@ -48,12 +48,12 @@ def bench(
         output_dir: Write bench.json and bench.md there.
         quiet: Print only the result.
     """
-    from compressor.bench import BenchRequest
-    from compressor.bench import bench as measure
     from compressor.cli import render
     from compressor.cli.flags import section
     from compressor.cli.install import need_training_install
     from compressor.recipe import BenchmarkRecipe, DataRecipe
+    from compressor.upkeep.bench import BenchRequest
+    from compressor.upkeep.bench import bench as measure
 
     need_training_install()
     if not places:

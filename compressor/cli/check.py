@@ -45,14 +45,14 @@ def check(
         output: Write the table as Markdown there, as for a job summary.
         quiet: Print only the table.
     """
-    from compressor.check import CheckRequest
-    from compressor.check import check as run
     from compressor.cli import render
     from compressor.cli.flags import section
     from compressor.cli.output import write_text
     from compressor.cli.tables import show_lines, show_table
-    from compressor.gates import markdown
     from compressor.recipe import BenchmarkRecipe, DataRecipe
+    from compressor.upkeep.check import CheckRequest
+    from compressor.upkeep.check import check as run
+    from compressor.upkeep.gates import markdown
 
     section(BenchmarkRecipe, threads=threads, rounds=rounds)
     request = CheckRequest(

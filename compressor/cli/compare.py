@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from compressor.compare import Section
+    from compressor.upkeep.compare import Section
 
 
 def compare(first: Path, second: Path, *, output: Path | None = None) -> int:
@@ -19,9 +19,9 @@ def compare(first: Path, second: Path, *, output: Path | None = None) -> int:
         output: Write the same as Markdown there, as for a pull-request comment.
     """
     from compressor.cli.output import write_text
-    from compressor.compare import compare as changes
-    from compressor.compare import markdown
-    from compressor.past import read_report
+    from compressor.upkeep.compare import compare as changes
+    from compressor.upkeep.compare import markdown
+    from compressor.upkeep.past import read_report
 
     sections = changes(read_report(first), read_report(second))
     _show(sections)

@@ -28,7 +28,7 @@ from compressor.artifacts import (
     SplitName,
     TrainingCurve,
 )
-from compressor.evaluate import Evaluation, ModelScores
+from compressor.evaluation.evaluate import Evaluation, ModelScores
 from compressor.report import speed
 from compressor.report.caveats import caveats
 

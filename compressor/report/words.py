@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compressor.statistics import points
+from compressor.evaluation.statistics import points
 
 
 def percent(share: float | None, decimals: int = 1) -> str:

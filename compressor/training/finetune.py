@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from compressor.artifacts import Teacher, Tokenized, TrainingCurve
-from compressor.batches import BucketSampler
 from compressor.events import Listener
 from compressor.recipe import Recipe
-from compressor.training import TrainingData, TrainingSettings, train
+from compressor.training.batches import BucketSampler
+from compressor.training.engine import TrainingData, TrainingSettings, train
 
 
 def fine_tune(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from compressor import onnx_files
 from compressor.artifacts import ParityRow
 from compressor.errors import ParityError
+from compressor.graph import files as onnx_files
 
 if TYPE_CHECKING:
     import datasets

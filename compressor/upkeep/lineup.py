@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compressor import onnx_files
 from compressor.benchmark import MeasuredModel
 from compressor.benchmark.plan import Kind
 from compressor.errors import ManifestError
+from compressor.graph import files as onnx_files
 from compressor.runtime import Manifest, read_manifest, verify
 from compressor.runtime.manifest import MANIFEST, TOKENIZER
 

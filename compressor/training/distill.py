@@ -11,13 +11,13 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
-from compressor import losses
 from compressor.artifacts import SplitName, Student, Teacher, Tokenized, TrainingCurve
-from compressor.batches import BucketSampler
 from compressor.events import Listener
-from compressor.prune import MagnitudePruner, encoder_weights
 from compressor.recipe import DistillRecipe, PruneRecipe
-from compressor.training import Batch, Objective, TrainingData, TrainingSettings, forward_inputs, train
+from compressor.training import losses
+from compressor.training.batches import BucketSampler
+from compressor.training.engine import Batch, Objective, TrainingData, TrainingSettings, forward_inputs, train
+from compressor.training.prune import MagnitudePruner, encoder_weights
 
 
 class WithSoftLabels(torch.utils.data.Dataset[dict[str, Any]]):

@@ -14,9 +14,9 @@ from tokenizers import Tokenizer
 from compressor.benchmark import TokenRows
 from compressor.benchmark.engines import INPUT_TYPES
 from compressor.errors import CompressorError, ManifestError
-from compressor.lineup import Entrant
 from compressor.runtime import open_session
 from compressor.runtime.manifest import TOKENIZER
+from compressor.upkeep.lineup import Entrant
 
 Row = Mapping[str, list[int]]
 Feed = Mapping[str, npt.NDArray[np.int64]]

@@ -15,19 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from compressor import benchmark, data, gates, past
-from compressor.answers import encode, filler, logits, opened, padded, token_rows, torch_logits
+from compressor import benchmark, data
 from compressor.artifacts import STUDENT_INT8, STUDENT_ONNX, TEACHER, Benchmark
 from compressor.benchmark import Budget
 from compressor.errors import CompressorError, ManifestError
 from compressor.events import Listener
-from compressor.gates import Gate
-from compressor.lineup import Entrant
-from compressor.parity import compare
+from compressor.graph.parity import compare
 from compressor.recipe import BenchmarkRecipe
 from compressor.runtime import Manifest, Predictor, available_cores, verify
 from compressor.runtime.machine import detect_target
 from compressor.runtime.manifest import MANIFEST
+from compressor.upkeep import gates, past
+from compressor.upkeep.answers import encode, filler, logits, opened, padded, token_rows, torch_logits
+from compressor.upkeep.gates import Gate
+from compressor.upkeep.lineup import Entrant
 
 Report = Mapping[str, Any]
 

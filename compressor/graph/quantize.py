@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from compressor import onnx_files, parity
 from compressor.artifacts import QuantizedModel
 from compressor.errors import QuantizationError
 from compressor.events import Listener, Note, Warned, ignore
-from compressor.onnx_passes import int8
+from compressor.graph import files as onnx_files
+from compressor.graph import parity
+from compressor.graph.passes import int8
 from compressor.runtime.machine import detect_target
 
 # Full int8 range: the products are summed in 32 bits (vpdpbusd on x86 with VNNI, udot/sdot on ARM).

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compressor import past
+from compressor.upkeep import past
 
 Report = Mapping[str, Any]
 

@@ -13,15 +13,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from compressor import data, evidence, gates, past
-from compressor.answers import encode, filler
+from compressor import data
 from compressor.benchmark import Budget
 from compressor.errors import ManifestError, RecipeError, UserError
 from compressor.events import Listener, ignore
-from compressor.gates import Gate
-from compressor.lineup import Entrant, labels_of, line_up
 from compressor.recipe import DataRecipe
 from compressor.runtime import Manifest, read_manifest
+from compressor.upkeep import evidence, gates, past
+from compressor.upkeep.answers import encode, filler
+from compressor.upkeep.gates import Gate
+from compressor.upkeep.lineup import Entrant, labels_of, line_up
 
 Report = Mapping[str, Any]
 
@@ -141,9 +142,10 @@ def _teacher(place: Path, aside: Path, listen: Listener) -> Entrant:
         )
     from datasets import Dataset
 
-    from compressor import hub, teacher
-    from compressor.export import export_onnx
-    from compressor.parity import parity_batches
+    from compressor import teacher
+    from compressor.graph.export import export_onnx
+    from compressor.graph.parity import parity_batches
+    from compressor.teacher import hub
 
     checkpoint = hub.open_folder(place, str(place))
     facts = teacher.inspect(checkpoint)

@@ -16,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from compressor import past
 from compressor.artifacts import STUDENT_INT8, STUDENT_ONNX, Benchmark, ParityRow
 from compressor.benchmark import summary
-from compressor.parity import TOLERANCE
+from compressor.graph.parity import TOLERANCE
 from compressor.runtime import Manifest
+from compressor.upkeep import past
 
 Status = Literal["PASS", "FAIL", "SKIP"]
 Report = Mapping[str, Any]

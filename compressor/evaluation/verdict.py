@@ -9,7 +9,16 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
-from compressor.statistics import FEW_EVENTS, LEVEL, Floats, Interval, mcnemar, paired_difference, points, tango_score
+from compressor.evaluation.statistics import (
+    FEW_EVENTS,
+    LEVEL,
+    Floats,
+    Interval,
+    mcnemar,
+    paired_difference,
+    points,
+    tango_score,
+)
 
 Decision = Literal["ship", "do not ship", "cannot tell"]
 

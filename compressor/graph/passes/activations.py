@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import onnx_ir as ir
 
-from compressor.onnx_files import CONTRIB
-from compressor.onnx_passes.walk import consumer, module, producer, replace, scalar, split_bias, split_constant
+from compressor.graph.files import CONTRIB
+from compressor.graph.passes.walk import consumer, module, producer, replace, scalar, split_bias, split_constant
 
 
 def fuse_gelus(graph: ir.Graph) -> list[str]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from compressor import checkpoint, download
-from compressor.checkpoint import Checkpoint
 from compressor.errors import DataError, TeacherError
 from compressor.events import Listener, Note, ignore
+from compressor.teacher import checkpoint, download
+from compressor.teacher.checkpoint import Checkpoint
 
 DEMO = "demo"
 """Name of the embedded default; ``compressor.embedded`` unpacks it, ``open_folder`` reads it."""

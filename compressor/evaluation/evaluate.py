@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from compressor import statistics
 from compressor.artifacts import STUDENT_INT8, STUDENT_ONNX, TEACHER, TEACHER_ONNX, CompanyDrift, ModelFacts
-from compressor.behaviour import Comparison, LabelledRows, compare, length_slices
 from compressor.errors import StageError
-from compressor.statistics import Interval
-from compressor.verdict import Verdict
+from compressor.evaluation import statistics
+from compressor.evaluation.behaviour import Comparison, LabelledRows, compare, length_slices
+from compressor.evaluation.statistics import Interval
+from compressor.evaluation.verdict import Verdict
 
 Ints = npt.NDArray[np.int64]
 

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from compressor import benchmark, data, environment, statistics
-from compressor.answers import encode, filler, logits, token_rows
+from compressor import benchmark, data, environment
 from compressor.artifacts import Benchmark
 from compressor.benchmark import Budget
 from compressor.errors import CompressorError, DataError, ManifestError
+from compressor.evaluation import statistics
 from compressor.events import Listener, Note, Progress, Warned, ignore
-from compressor.lineup import Entrant, line_up
 from compressor.recipe import BenchmarkRecipe, DataRecipe
 from compressor.report import speed
+from compressor.upkeep.answers import encode, filler, logits, token_rows
+from compressor.upkeep.lineup import Entrant, line_up
 
 SCHEMA_VERSION = 1
 

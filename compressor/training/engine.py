@@ -32,10 +32,10 @@ from transformers import (
     TrainingArguments,
 )
 
-from compressor import losses
 from compressor.artifacts import TrainingCurve
 from compressor.errors import ProviderError
 from compressor.events import Listener, Note, Progress
+from compressor.training import losses
 
 Batch = Mapping[str, torch.Tensor]
 Objective = Callable[[PreTrainedModel, Batch], tuple[torch.Tensor, torch.Tensor, dict[str, float]]]

@@ -10,9 +10,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from compressor import checkpoint
 from compressor.events import Listener, Note, Progress, ignore
 from compressor.hub_errors import Unanswered, Wanted, explained
+from compressor.teacher import checkpoint
 
 # Patterns without a leading "*" match from the root on, so that the files of subfolders (onnx/, openvino/) stay there.
 _FILES = (

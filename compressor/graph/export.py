@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressor import fusion, onnx_files, parity
 from compressor.architectures import Architecture
 from compressor.artifacts import ExportedModel, FusionCount
 from compressor.errors import FusionError, StageError
 from compressor.events import Listener, Note, Warned, ignore
+from compressor.graph import files as onnx_files
+from compressor.graph import fusion, parity
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

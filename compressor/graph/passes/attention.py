@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from compressor.onnx_files import CONTRIB
-from compressor.onnx_passes.padding import int32_mask, is_padding_mask
-from compressor.onnx_passes.walk import array, consumer, initializer, producer, replace, split_bias, split_constant
+from compressor.graph.files import CONTRIB
+from compressor.graph.passes.padding import int32_mask, is_padding_mask
+from compressor.graph.passes.walk import array, consumer, initializer, producer, replace, split_bias, split_constant
 
 
 @dataclass(frozen=True)

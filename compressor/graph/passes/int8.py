@@ -21,7 +21,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from compressor.onnx_files import CONTRIB, LAYERS_KEY
+from compressor.graph.files import CONTRIB, LAYERS_KEY
 
 QUERY_KEY_VALUE = "query_key_value"
 # Below this, storing a table in half the bytes saves nothing worth a node.

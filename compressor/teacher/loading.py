@@ -11,15 +11,13 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from compressor.artifacts import Teacher
-from compressor.checkpoint import Checkpoint
 from compressor.errors import TeacherError
-from compressor.inspection import TeacherFacts, in_head, inspect
 from compressor.quiet import first_line, quiet
+from compressor.teacher.checkpoint import Checkpoint
+from compressor.teacher.inspection import TeacherFacts, in_head
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
-
-__all__ = ["TeacherFacts", "inspect", "load", "with_new_head"]
 
 logger = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from compressor.architectures import Architecture, architecture_of
-from compressor.checkpoint import Checkpoint, fingerprint
 from compressor.errors import TeacherError
 from compressor.events import Listener, Note, ignore
 from compressor.quiet import first_line, quiet
-from compressor.tokenizer import load_tokenizer
+from compressor.teacher.checkpoint import Checkpoint, fingerprint
+from compressor.teacher.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

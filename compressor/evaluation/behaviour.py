@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from compressor import statistics
 from compressor.artifacts import ModelFacts
-from compressor.verdict import Verdict, non_inferiority
+from compressor.evaluation import statistics
+from compressor.evaluation.verdict import Verdict, non_inferiority
 
 Ints = npt.NDArray[np.int64]
 FlipKind = Literal["broken", "repaired", "moved"]

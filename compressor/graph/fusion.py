@@ -16,10 +16,10 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from compressor.artifacts import FusionCount
-from compressor.onnx_files import CONTRIB, LAYERS_KEY
-from compressor.onnx_passes.activations import fuse_gelus, fuse_norms
-from compressor.onnx_passes.attention import fuse_attentions
-from compressor.onnx_passes.walk import module
+from compressor.graph.files import CONTRIB, LAYERS_KEY
+from compressor.graph.passes.activations import fuse_gelus, fuse_norms
+from compressor.graph.passes.attention import fuse_attentions
+from compressor.graph.passes.walk import module
 
 
 def fuse(model: ir.Model, layers: str, layer_count: int, activation: str) -> tuple[FusionCount, ...]:

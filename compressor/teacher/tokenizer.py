@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from compressor.architectures import Architecture
-from compressor.checkpoint import Checkpoint
 from compressor.errors import TeacherError
 from compressor.quiet import first_line, quiet
+from compressor.teacher.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase

@@ -1,0 +1,1 @@
+"""What changed between a teacher and its students, with statistics; runs no model itself."""

@@ -1,0 +1,1 @@
+"""ONNX graphs: exported from torch, fused for onnxruntime, compared, quantized."""

@@ -1,0 +1,1 @@
+"""Training: one engine, the losses, and what a student is taught with."""
