@@ -32,12 +32,14 @@ class Candidate:
 
     Attributes:
         source: Path or hub name of the dataset.
+        data_name: What the report calls it.
         max_length: Longest sequence of this run, in tokens, special tokens included.
     """
 
     checkpoint: Checkpoint
     facts: TeacherFacts
     source: str
+    data_name: str
     max_length: int
 
 
@@ -60,12 +62,14 @@ def find_teacher(recipe: Recipe, listen: Listener) -> Candidate:
     if name == hub.DEMO:
         found = embedded.fetch_embedded(recipe.cache_dir.expanduser(), listen)
         checkpoint, source = hub.open_folder(found.teacher, name), recipe.data.source or str(found.data)
+        data_name = recipe.data.source or "embedded movie-review snippets"
     else:
-        source = recipe.data.source or hub.default_dataset(name, recipe.task)
+        source = data_name = recipe.data.source or hub.default_dataset(name, recipe.task)
         checkpoint = hub.locate(name, recipe.teacher.revision, listen, trust_remote_code=trusted)
     facts = teacher.inspect(checkpoint, listen, trust_remote_code=trusted)
     student.plan_layers(recipe.student, facts.config.num_hidden_layers)
-    return Candidate(checkpoint, facts, source, min(recipe.data.max_seq_length or facts.max_length, facts.max_length))
+    longest = min(recipe.data.max_seq_length or facts.max_length, facts.max_length)
+    return Candidate(checkpoint, facts, source, data_name, longest)
 
 
 def default_output(candidate: Candidate, recipe: Recipe) -> Path:
@@ -93,6 +97,7 @@ def read_material(recipe: Recipe, candidate: Candidate, listen: Listener) -> Mat
     tokenized = data.tokenize(
         corpus, facts.tokenizer, facts.input_names, candidate.max_length, recipe.cache_dir.expanduser(), listen
     )
+    corpus = replace(corpus, source=candidate.data_name)
     return Material(corpus, tokenized, Collator(facts.tokenizer.pad_token_id, facts.tokenizer.padding_side))
 
 

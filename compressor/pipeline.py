@@ -47,7 +47,7 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
         recipe = recipe.model_copy(update={"output_dir": output_dir})
         folder.check_output(output_dir, recipe.overwrite, bytes_needed=8 * candidate.facts.parameters)
 
-    with journal.stage("data", candidate.source):
+    with journal.stage("data", candidate.data_name):
         material = lesson.read_material(recipe, candidate, journal)
 
     tutor, tutor_curve = lesson.teach_teacher(recipe, candidate, material, journal)

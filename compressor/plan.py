@@ -97,7 +97,7 @@ def plan(recipe: Recipe, listen: Listener = ignore) -> Plan:
     return Plan(
         teacher=candidate.checkpoint.name,
         has_head=candidate.facts.has_head,
-        data=candidate.source,
+        data=candidate.data_name,
         teacher_layers=config.num_hidden_layers,
         student_layers=count,
         layer_map=layer_map,

@@ -18,6 +18,7 @@ from compressor.errors import FusionError, StageError
 from compressor.events import Listener, Note, Warned, ignore
 from compressor.graph import files as onnx_files
 from compressor.graph import fusion, parity
+from compressor.runtime.session import FAILURES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -84,17 +85,9 @@ def export_onnx(
 
 
 def _load_and_run(path: Path, batches: Sequence[parity.Batch]) -> tuple[parity.Logits, ...]:
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
     try:
         return parity.onnx_logits(path, batches)
-    except (
-        state.Fail,
-        state.InvalidGraph,
-        state.InvalidArgument,
-        state.RuntimeException,
-        state.NotImplemented,
-    ) as error:
+    except FAILURES as error:
         raise FusionError(
             f"onnxruntime refuses the fused graph: {str(error).splitlines()[0]}",
             "Please report the model type and the versions of torch, onnxscript and onnxruntime.",

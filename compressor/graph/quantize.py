@@ -16,6 +16,7 @@ from compressor.graph import files as onnx_files
 from compressor.graph import parity
 from compressor.graph.passes import int8
 from compressor.runtime.machine import detect_target
+from compressor.runtime.session import FAILURES
 
 # Full int8 range: the products are summed in 32 bits (vpdpbusd on x86 with VNNI, udot/sdot on ARM).
 _FULL = 127
@@ -114,21 +115,13 @@ def quantize_onnx(
 
 
 def _measure(source: Path, path: Path, batches: Sequence[parity.Batch]) -> _Drift:
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
     before = parity.onnx_logits(source, batches)
     try:
         session = onnx_files.open_session(path)
         after = parity.session_logits(session, batches)
         together = max(batches, key=lambda batch: len(batch["input_ids"]))
         alone = parity.session_logits(session, _one_by_one(together))
-    except (
-        state.Fail,
-        state.InvalidGraph,
-        state.InvalidArgument,
-        state.RuntimeException,
-        state.NotImplemented,
-    ) as error:
+    except FAILURES as error:
         raise QuantizationError(
             f"onnxruntime refuses the int8 graph: {str(error).splitlines()[0]}",
             "Please report the model type and the version of onnxruntime; without --quantize the run finishes in fp32.",

@@ -20,7 +20,7 @@ Provider = Literal["cpu", "cuda"]
 PROVIDERS: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 # onnxruntime's exceptions have no common base below Exception.
-_FAILURES: tuple[type[Exception], ...] = (
+FAILURES: tuple[type[Exception], ...] = (
     _raised.EPFail,
     _raised.EngineError,
     _raised.Fail,
@@ -74,7 +74,7 @@ class Session:
         """
         try:
             output = self.inner.run(self.outputs[:1], feeds, self._options)[0]
-        except _FAILURES as error:
+        except FAILURES as error:
             shapes = ", ".join(f"{name} {'x'.join(map(str, value.shape))}" for name, value in feeds.items())
             raise CompressorError(f"{self.path} failed on {shapes}: {_reason(error)}") from error
         return np.asarray(output, dtype=np.float32)
@@ -105,7 +105,7 @@ def open_session(path: Path, *, provider: Provider = "cpu", threads: int | None 
             # Otherwise a provider that fails is replaced by the CPU, with a message on stdout.
             enable_fallback=0,
         )
-    except _FAILURES as error:
+    except FAILURES as error:
         if provider != "cpu" and not isinstance(error, (_raised.InvalidProtobuf, _raised.NoSuchFile)):
             raise ProviderError(f"The {provider} provider failed to start: {_reason(error)}", _CUDA_REMEDY) from error
         raise ManifestError(
