@@ -118,6 +118,7 @@ def quantize(
         files.pupil.path,
         staging / folder.QUANTIZED,
         target=recipe.quantize.target,
+        mode=recipe.quantize.mode,
         expected=pupil.model.config.num_hidden_layers * len(tutor.architecture.linears),
         batches=batches,
         listen=listen,

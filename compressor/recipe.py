@@ -196,6 +196,11 @@ class QuantizeRecipe(Section):
     enabled: Annotated[bool, Flag("quantize")] = Field(
         default=False, description="Write a dynamic int8 model beside the fp32 one."
     )
+    mode: Annotated[Literal["per-token", "dynamic"], Flag("quantize-mode")] = Field(
+        default="per-token",
+        description="per-token: a text gets the same answer alone, padded or in a batch. "
+        "dynamic: one activation scale for the whole batch, as onnxruntime's own quantizer has it.",
+    )
     target: Annotated[Target, Flag("target")] = Field(
         default="auto", description="Instruction set that the int8 weights are chosen for. auto: this machine's."
     )

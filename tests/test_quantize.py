@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from compressor.events import Event, Note, Warned
 from compressor.graph import files as onnx_files
 from compressor.graph import parity, quantize
 from compressor.graph.passes import int8
+from compressor.recipe import QuantizeRecipe
 from tests.exported import folder, sample, texts
 
 MODEL_TYPES = tuple(ARCHITECTURES)
@@ -230,6 +232,15 @@ def run_product(tmp_path: Path, x: npt.NDArray[np.float32], weight: npt.NDArray[
     session = onnx_files.open_session(tmp_path / "int8.onnx")
     found: npt.NDArray[np.float32] = session.run(None, {"x": x, "input_ids": np.zeros(x.shape[:2], np.int64)})[0]
     return found
+
+
+# --- choices ----------------------------------------------------------------------------------
+
+
+def test_the_recipe_offers_exactly_the_modes_and_targets_that_there_are() -> None:
+    fields = QuantizeRecipe.model_fields
+    assert set(get_args(fields["mode"].annotation)) == set(int8.MODES)
+    assert set(get_args(fields["target"].annotation)) == {"auto", *quantize.WEIGHT_LIMITS}
 
 
 # --- failures ---------------------------------------------------------------------------------
