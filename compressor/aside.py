@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from compressor.errors import OutputError
+from compressor.events import Listener, Note
 
 SEAL = "seal.json"
 _BLOCK = 1 << 20
@@ -62,6 +63,53 @@ def beside(place: Path, flag: str) -> Iterator[Path]:
         yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        os.close(lock)
+
+
+@contextmanager
+def one_at_a_time(place: Path, listen: Listener) -> Iterator[None]:
+    """Let one process at a time make a place of the cache; the others wait, and then find it made.
+
+    Without it two runs of the same command would write each other's checkpoints. The system drops the lock however
+    a process ends.
+
+    Args:
+        place: What is made in the block; it need not exist.
+        listen: Receives a ``Note`` where another process is waited for.
+
+    Raises:
+        OutputError: The parent folder cannot be written.
+    """
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path = place.with_name(f".{place.name}.lock")
+        lock = _locked_file(path, listen)
+    except OSError as error:
+        raise OutputError(
+            f"Folder {place.parent} cannot be written: {error.strerror or error}.", "Choose another --cache-dir."
+        ) from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # before the lock goes: who waits for it sees that, and makes another
+        os.close(lock)
+
+
+def _locked_file(path: Path, listen: Listener) -> int:
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                listen(Note("Another run is making what this one needs too, and is waited for."))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(lock), path.stat()):
+                    return lock
+        except BaseException:
+            os.close(lock)
+            raise
         os.close(lock)
 
 

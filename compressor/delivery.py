@@ -97,7 +97,7 @@ def export(
         write("Teacher", tutor.model, aside / "teacher.onnx"), write("Student", pupil.model, staging / folder.MODEL)
     )
     folder.write_student(staging, pupil.model, tutor.tokenizer, tokenized.max_length)
-    (staging / "recipe.toml").write_text(as_toml(recipe), encoding="utf-8")
+    (staging / "recipe.toml").write_text(as_toml(recipe.model_copy(update={"overwrite": False})), encoding="utf-8")
     return files
 
 

@@ -118,6 +118,7 @@ def write_manifest(
         teacher=contract.TeacherEntry(teacher.name, teacher.fingerprint),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=_versions(),
+        truncation_side=teacher.tokenizer.truncation_side,
     )
     contract.write_manifest(folder, content)
     return content
@@ -157,6 +158,8 @@ def _portable(tokenizer_config: Path, max_length: int) -> dict[str, Any]:
     if content.get("tokenizer_class") == "TokenizersBackend":
         # The same class under the name that transformers 4 knows too.
         content["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if "padding_side" in content:
+        content["padding_side"] = "right"  # as training and runtime pad
     kept = {name: value for name, value in content.items() if name not in ("is_local", "local_files_only")}
     return kept | {"model_max_length": max_length}
 

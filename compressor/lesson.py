@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from compressor import data, embedded, kept, student, teacher
 from compressor.artifacts import SPLITS
+from compressor.aside import one_at_a_time
 from compressor.events import Note
 from compressor.teacher import hub
 from compressor.training import distill, finetune, soft_labels
@@ -98,7 +99,8 @@ def read_material(recipe: Recipe, candidate: Candidate, listen: Listener) -> Mat
         corpus, facts.tokenizer, facts.input_names, candidate.max_length, recipe.cache_dir.expanduser(), listen
     )
     corpus = replace(corpus, source=candidate.data_name)
-    return Material(corpus, tokenized, Collator(facts.tokenizer.pad_token_id, facts.tokenizer.padding_side))
+    # On the right whatever the tokenizer says: so does the runtime, and positions are counted from the first token.
+    return Material(corpus, tokenized, Collator(facts.tokenizer.pad_token_id))
 
 
 def teach_teacher(
@@ -123,17 +125,18 @@ def teach_teacher(
             **recipe.distill.model_dump(include={"batch_size", "precision"}),
         },
     )
-    if kept.is_kept(where):
-        journal(Note(f"The teacher has no head for the task; the one that an earlier run trained is used: {where}"))
-    else:
-        journal(Note(f"The teacher has no head for the task: it is fine-tuned first, and kept in {where}"))
-        work = effort(recipe.teacher.epochs, len(material.tokenized.splits["train"]))
-        with journal.stage("fine-tune", f"the teacher, {work}"):
-            fresh = teacher.with_new_head(checkpoint, facts, material.corpus.labels, recipe.seed)
-            curve = finetune.fine_tune(
-                fresh, material.tokenized, material.collate, recipe, kept.training_folder(where), journal
-            )
-            kept.keep(where, lambda folder: _save(fresh, folder), curve)
+    with one_at_a_time(where, journal):
+        if kept.is_kept(where):
+            journal(Note(f"The teacher has no head for the task; the one that an earlier run trained is used: {where}"))
+        else:
+            journal(Note(f"The teacher has no head for the task: it is fine-tuned first, and kept in {where}"))
+            work = effort(recipe.teacher.epochs, len(material.tokenized.splits["train"]))
+            with journal.stage("fine-tune", f"the teacher, {work}"):
+                fresh = teacher.with_new_head(checkpoint, facts, material.corpus.labels, recipe.seed)
+                curve = finetune.fine_tune(
+                    fresh, material.tokenized, material.collate, recipe, kept.training_folder(where), journal
+                )
+                kept.keep(where, lambda folder: _save(fresh, folder), curve)
     tuned = hub.open_folder(where, recipe.teacher.model)
     return teacher.load(tuned, teacher.inspect(tuned), fine_tuned=True), kept.read_curve(where)
 
@@ -175,24 +178,25 @@ def teach_student(
             "prune": recipe.prune.model_dump(),
         },
     )
-    if kept.is_kept(where):
-        listen(Note(f"This student was distilled by an earlier run: {where}"))
-        return replace(pupil, model=type(pupil.model).from_pretrained(where)), kept.read_curve(where)
-    curve = distill.distill(
-        tutor,
-        pupil,
-        material.tokenized,
-        answers,
-        material.collate,
-        recipe.distill,
-        recipe.prune,
-        seed=recipe.seed,
-        device=recipe.device,
-        folder=kept.training_folder(where),
-        listen=listen,
-    )
-    kept.keep(where, pupil.model.save_pretrained, curve)
-    return pupil, curve
+    with one_at_a_time(where, listen):
+        if kept.is_kept(where):
+            listen(Note(f"This student was distilled by an earlier run: {where}"))
+            return replace(pupil, model=type(pupil.model).from_pretrained(where)), kept.read_curve(where)
+        curve = distill.distill(
+            tutor,
+            pupil,
+            material.tokenized,
+            answers,
+            material.collate,
+            recipe.distill,
+            recipe.prune,
+            seed=recipe.seed,
+            device=recipe.device,
+            folder=kept.training_folder(where),
+            listen=listen,
+        )
+        kept.keep(where, pupil.model.save_pretrained, curve)
+        return pupil, curve
 
 
 def effort(epochs: float, rows: int) -> str:

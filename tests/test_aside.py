@@ -5,14 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from compressor import kept
 from compressor.artifacts import TrainingCurve
-from compressor.aside import beside, read_seal, seal, write_aside
+from compressor.aside import beside, one_at_a_time, read_seal, seal, write_aside
 from compressor.errors import OutputError
+from compressor.events import ignore
 
 CURVE = TrainingCurve((1, 2), (0.5, 0.25), ({"step": 2.0, "accuracy": 0.75},))
 
@@ -55,6 +57,31 @@ def test_a_block_that_fails_leaves_nothing(error: type[BaseException], tmp_path:
     with pytest.raises(error), write_aside(tmp_path / "key") as aside:
         fail(aside)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_that_make_the_same_place_take_turns_and_leave_no_lock(tmp_path: Path) -> None:
+    order: list[str] = []
+    waits = threading.Event()
+
+    def second() -> None:
+        with one_at_a_time(tmp_path / "cache/key", lambda event: waits.set()):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with one_at_a_time(tmp_path / "cache/key", ignore):
+        thread.start()
+        assert waits.wait(30)
+        order.append("first")
+    thread.join(30)
+    assert order == ["first", "second"]
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_place_that_cannot_be_locked_is_the_users_matter(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(OutputError) as caught, one_at_a_time(tmp_path / "cache/key", ignore):
+        raise AssertionError("the block must not run")
+    assert str(caught.value) == f"Folder {tmp_path}/cache cannot be written: File exists.\nChoose another --cache-dir."
 
 
 def test_what_another_process_finished_meanwhile_stays(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -366,6 +367,15 @@ def test_the_manifest_lists_every_file_and_what_is_in_it(teacher: Teacher, tmp_p
     assert (manifest.labels, manifest.inputs, manifest.max_length) == (deployed.LABELS, INPUTS, 32)
     assert (manifest.pad_token_id, manifest.teacher.name, manifest.teacher.fingerprint) == (0, "bert-base", "f" * 64)
     assert {"torch", "transformers", "onnxruntime"} <= set(manifest.versions)
+
+
+def test_the_manifest_says_on_which_side_the_teachers_tokenizer_cuts(teacher: Teacher, tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.truncation_side = "left"
+    facts = {"task": "text-classification", "exported": exported(tmp_path), "max_length": 32}
+    write_student(tmp_path, teacher.model, tokenizer, teacher.max_length)
+    write_manifest(tmp_path, teacher=replace(teacher, tokenizer=tokenizer), **facts)
+    assert read_manifest(tmp_path).truncation_side == "left"
 
 
 def test_without_int8_the_fp32_model_is_the_default(teacher: Teacher, tmp_path: Path) -> None:

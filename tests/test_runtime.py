@@ -219,6 +219,12 @@ def test_ten_thousand_words_are_truncated_to_the_manifests_length(predict: Predi
     np.testing.assert_allclose(predict.logits(text)[0], by_hand("fine " * 14), atol=1e-5)
 
 
+def test_a_text_is_cut_on_the_side_where_the_training_cut_it(folder: Path) -> None:
+    text = "fine " * 14 + "dull " * 14
+    left = Predictor(deployed.edit(folder, truncation_side="left"), threads=1)
+    np.testing.assert_allclose(left.logits(text)[0], by_hand("dull " * 14), atol=1e-5)
+
+
 def test_an_unpaired_surrogate_is_read_as_the_replacement_character(predict: Predictor) -> None:
     np.testing.assert_array_equal(predict.logits(["a \ud83c film"]), predict.logits(["a \ufffd film"]))
 

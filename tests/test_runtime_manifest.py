@@ -129,6 +129,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "labels of another type": ({"labels": "ab"}, f"DIR/manifest.json: labels is 'ab' where a list belongs.\n{AGAIN}"),
     "a length of none": ({"max_length": 0}, f"DIR/manifest.json: max_length is 0.\n{AGAIN}"),
+    "an unknown side": (
+        {"truncation_side": "middle"},
+        f"DIR/manifest.json: truncation_side is 'middle' where right or left belongs.\n{AGAIN}",
+    ),
     "a negative padding": ({"pad_token_id": -1}, f"DIR/manifest.json: pad_token_id is -1.\n{AGAIN}"),
     "a default that is not listed": (
         {"default_model": "onnx/other.onnx"},

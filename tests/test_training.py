@@ -59,6 +59,16 @@ def test_distillation_learns_what_the_teacher_says(tmp_path):
     assert not student.model.training
 
 
+def test_a_student_trained_in_bf16_computes_in_fp32_afterwards(tmp_path):
+    recipe = DistillRecipe(epochs=1, batch_size=16, precision="bf16")
+    student, _ = training_script.run(tmp_path, recipe=recipe)
+    fresh = build_student(training_script.teacher(), StudentRecipe(layers=2), 0).model
+    fresh.load_state_dict(student.model.state_dict())
+    inputs = {"input_ids": torch.tensor([[2, 5, 9, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.int64)}
+    with torch.inference_mode():
+        assert torch.equal(student.model(**inputs).logits, fresh(**inputs).logits)
+
+
 def test_hidden_states_are_compared_with_the_end_of_each_span():
     tutor, student = training_script.teacher(), build_student(training_script.teacher(), StudentRecipe(layers=2), 0)
     recipe = DistillRecipe(soft_weight=0, hard_weight=0, hidden_weight=1)

@@ -67,6 +67,7 @@ class Manifest:
         versions: Of the packages that made the folder.
         teacher: What was compressed.
         created: ISO 8601, UTC.
+        truncation_side: Which end of a longer text is cut off, ``right`` or ``left``.
     """
 
     task: str
@@ -80,6 +81,7 @@ class Manifest:
     created: str
     versions: Mapping[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+    truncation_side: str = "right"
 
 
 def describe_file(
@@ -190,7 +192,12 @@ def _build(content: dict[str, Any], path: Path) -> Manifest:
         teacher=TeacherEntry(_take(teacher, "name", str, path), _take(teacher, "fingerprint", str, path)),
         created=_take(content, "created", str, path),
         versions={str(name): str(version) for name, version in _take(content, "versions", dict, path).items()},
+        truncation_side=content.get("truncation_side", "right"),
     )
+    if manifest.truncation_side not in ("right", "left"):
+        raise ManifestError(
+            f"{path}: truncation_side is {_named(manifest.truncation_side)} where right or left belongs.", _AGAIN
+        )
     if manifest.max_length < 1 or manifest.pad_token_id < 0:
         number = "max_length" if manifest.max_length < 1 else "pad_token_id"
         raise ManifestError(f"{path}: {number} is {getattr(manifest, number)}.", _AGAIN)

@@ -207,7 +207,7 @@ def _open_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
     except Exception as error:  # tokenizers raises nothing more special
         raise ManifestError(f"{path} cannot be read: {error}.", "Download or copy the folder again.") from error
     tokenizer.no_padding()
-    tokenizer.enable_truncation(manifest.max_length)
+    tokenizer.enable_truncation(manifest.max_length, direction=manifest.truncation_side)
     return tokenizer
 
 

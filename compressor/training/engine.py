@@ -1,6 +1,6 @@
 """One training engine for teachers and students: ``transformers.Trainer`` with a given objective.
 
-The Trainer brings mixed precision, gradient accumulation, several processes and resume. What is added
+The Trainer brings mixed precision, gradient accumulation and resume. What is added
 here: batches bucketed by length, the best checkpoint by validation accuracy, checkpoints by the clock, and
 a restart that continues from the last whole checkpoint.
 """
@@ -156,7 +156,8 @@ def train(
     trainer.add_callback(_Reporter(settings.stage, listen, trainer.figures))
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
-    trained: torch.nn.Module = model
+    # accelerate leaves autocast in model.forward, and an export would follow it.
+    trained: torch.nn.Module = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     trained.eval().to("cpu")
     return _curve(trainer.state)
 

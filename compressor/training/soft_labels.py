@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from compressor.artifacts import SplitName, Teacher, Tokenized
+from compressor.aside import one_at_a_time
 from compressor.events import Listener, Progress
 
 BATCH = 32
@@ -49,7 +50,9 @@ def soft_labels(
     key = hashlib.sha256(f"{teacher.fingerprint}:{tokenized.fingerprint}:{split}".encode()).hexdigest()[:24]
     path = cache_dir / "soft_labels" / f"{key}.npy"
     if not path.exists():
-        _compute(teacher, dataset, collate, path, device, listen)
+        with one_at_a_time(path, listen):
+            if not path.exists():
+                _compute(teacher, dataset, collate, path, device, listen)
     logits: npt.NDArray[np.float32] = np.load(path, mmap_mode="r")
     return logits
 
