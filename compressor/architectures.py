@@ -22,18 +22,14 @@ class Architecture:
     Attributes:
         model_type: The ``model_type`` of the Hugging Face config.
         layers: Path of the ``ModuleList`` of encoder layers in a model with a head.
-        linears: Paths, inside one layer, of its matrix products, in order of use.
-        query_key_value: Which of ``linears`` are the attention's Q, K and V.
+        linears: Paths, inside one layer, of its matrix products, in order of use: Q, K and V come first.
         reserved_positions: Position ids that no token can take (RoBERTa starts at padding + 1).
-        attention_bias: The attention adds a learned bias (MPNet's relative positions).
     """
 
     model_type: str
     layers: str
     linears: tuple[str, ...]
-    query_key_value: tuple[str, str, str]
     reserved_positions: int = 0
-    attention_bias: bool = False
 
 
 _BERT_LINEARS = (
@@ -44,19 +40,17 @@ _BERT_LINEARS = (
     "intermediate.dense",
     "output.dense",
 )
-_BERT_QKV = _BERT_LINEARS[:3]
 
 ARCHITECTURES: dict[str, Architecture] = {
     row.model_type: row
     for row in (
-        Architecture("bert", "bert.encoder.layer", _BERT_LINEARS, _BERT_QKV),
-        Architecture("roberta", "roberta.encoder.layer", _BERT_LINEARS, _BERT_QKV, reserved_positions=2),
-        Architecture("electra", "electra.encoder.layer", _BERT_LINEARS, _BERT_QKV),
+        Architecture("bert", "bert.encoder.layer", _BERT_LINEARS),
+        Architecture("roberta", "roberta.encoder.layer", _BERT_LINEARS, reserved_positions=2),
+        Architecture("electra", "electra.encoder.layer", _BERT_LINEARS),
         Architecture(
             "distilbert",
             "distilbert.transformer.layer",
             ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "ffn.lin1", "ffn.lin2"),
-            ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
         ),
         Architecture(
             "mpnet",
@@ -69,9 +63,7 @@ ARCHITECTURES: dict[str, Architecture] = {
                 "intermediate.dense",
                 "output.dense",
             ),
-            ("attention.attn.q", "attention.attn.k", "attention.attn.v"),
             reserved_positions=2,
-            attention_bias=True,
         ),
     )
 }

@@ -52,7 +52,7 @@ def test_query_key_and_value_are_packed_into_one_constant_weight(model_type: str
     item = sample(model_type)
     row = ARCHITECTURES[model_type]
     layer = item.model.get_submodule(f"{row.layers}.1")
-    expected = np.concatenate([layer.get_submodule(path).weight.detach().numpy().T for path in row.query_key_value], 1)
+    expected = np.concatenate([layer.get_submodule(path).weight.detach().numpy().T for path in row.linears[:3]], 1)
     weights = {tensor.name: tensor for tensor in onnx.load(item.exported.path).graph.initializer}
     attention = [node for node in nodes(model_type) if node.op_type == "Attention"][1]
     assert attention.name.startswith(f"{row.layers}.1.")
