@@ -11,9 +11,9 @@ demo: $(VENV)/.installed
 	$(BIN)/compress --teacher demo --layers 3 --quantize --max-train-rows 2500 --teacher-epochs 2 --epochs 3 \
 		--output-dir $(DEMO) --overwrite
 
-# What CI runs: style, types, import contracts, then every test that is not marked slow.
+# What CI runs: style, types, import contracts, then every test that is not marked slow, in two processes with a thread each.
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 check: test
 
@@ -24,7 +24,7 @@ lint: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 test-all: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -7,10 +7,11 @@ Every figure is read from the runs' own ``report/report.json``; nothing is measu
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
+
+from compressor.upkeep.past import read_report
 
 HEADER = (
     "| run | test rows | teacher | student int8 | difference (95%) | file | 1 text, own lengths | speed-up |\n"
@@ -33,8 +34,8 @@ def line(report: dict[str, Any]) -> str:
         (
             f"| {report['title']}",
             f"{report['verdict']['rows']:,}",
-            f"{teacher['accuracy']:.1%}",
-            f"{student['accuracy']:.1%}",
+            f"{teacher['score']:.1%}",
+            f"{student['score']:.1%}",
             f"{100 * difference['estimate']:+.1f} ({100 * difference['low']:+.1f} to {100 * difference['high']:+.1f})",
             f"{teacher['size_bytes'] / 1e6:.0f} -> {student['size_bytes'] / 1e6:.0f} MB",
             f"{before:.1f} -> {after:.2f} ms",
@@ -47,7 +48,7 @@ def main() -> None:
     """Read the reports named on the command line and print one row each."""
     print(HEADER)
     for folder in sys.argv[1:]:
-        print(line(json.loads((Path(folder) / "report" / "report.json").read_text(encoding="utf-8"))))
+        print(line(read_report(Path(folder))))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from compressor.pipeline import compress
     from compressor.recipe import Recipe
     from compressor.runtime import Prediction, Predictor
+    from compressor.slimming.loading import load_student
 
 # From 1.32 on, onnxruntime reports its use to its maker from Linux too, and keeps an id of the machine in the
 # home folder, unless one of these (the name differs between versions) is set before it is loaded. A runtime
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 for _name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):
     os.environ.setdefault(_name, "1")
 
-__all__ = ["CompressorError", "Prediction", "Predictor", "Recipe", "Run", "compress"]
+__all__ = ["CompressorError", "Prediction", "Predictor", "Recipe", "Run", "compress", "load_student"]
 
 _HOMES = {
     "CompressorError": "compressor.errors",
@@ -31,6 +32,7 @@ _HOMES = {
     "Recipe": "compressor.recipe",
     "Run": "compressor.artifacts",
     "compress": "compressor.pipeline",
+    "load_student": "compressor.slimming.loading",
 }
 
 

@@ -8,12 +8,16 @@
     ├── manifest.json                                                  what compressor.runtime reads
     ├── recipe.toml
     └── report/report.html  report.json  report.md
+
+That of a sentence encoder has ``modules.json``, ``1_Pooling/`` and ``2_Normalize/`` too, by which sentence-transformers
+loads it. Its ONNX backend (5.1 with optimum-onnx 0.1) takes the output ``last_hidden_state`` of ``onnx/model.onnx``
+and pools it again; this runtime takes ``sentence_embedding``, which is pooled in the graph.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -21,12 +25,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.artifacts import ExportedModel, QuantizedModel, Teacher
-from compressor.errors import TeacherError
+from compressor.errors import StageError, TeacherError
+from compressor.pooling import write_pooling
 from compressor.runtime import manifest as contract
+from compressor.runtime.decode import scheme_of
+from compressor.runtime.decode.spans import MOST_TOKENS
+from compressor.runtime.settings import DOC_STRIDE, SETTINGS, fault
 from compressor.staging import check_output, staging
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
+
+    from compressor.heads import Model
+    from compressor.tasks import Kind
 
 __all__ = ["MODEL", "QUANTIZED", "check_output", "staging", "write_manifest", "write_ort_config", "write_student"]
 
@@ -35,8 +46,8 @@ MODEL, QUANTIZED = "onnx/model.onnx", "onnx/model_quantized.onnx"
 _PACKAGES = ("compressor", "torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
-def write_student(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
-    """Write the Hugging Face student: config, safetensors and tokenizer.
+def write_student(folder: Path, model: Model, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    """Write the Hugging Face student: config, safetensors and tokenizer, and what sentence-transformers asks for.
 
     Args:
         folder: Its root.
@@ -48,6 +59,8 @@ def write_student(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTok
         TeacherError: The tokenizer has no ``tokenizer.json``, which the runtime needs.
     """
     model.save_pretrained(folder)
+    if pooling := getattr(model, "pooling", None):  # of a sentence encoder
+        write_pooling(folder, pooling, model.config.hidden_size, max_length)
     tokenizer.save_pretrained(folder)
     path = folder / contract.TOKENIZER
     if not path.is_file():
@@ -80,24 +93,33 @@ def write_ort_config(folder: Path, exported: ExportedModel, quantized: Quantized
 def write_manifest(
     folder: Path,
     *,
-    task: str,
     teacher: Teacher,
     exported: ExportedModel,
     max_length: int,
     quantized: QuantizedModel | None = None,
     temperatures: Mapping[str, float] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> contract.Manifest:
     """Write ``manifest.json`` over every file that is in the folder: call it last.
 
     Args:
         folder: With all its files.
-        task: Named as transformers pipelines name it.
-        teacher: What was compressed; its labels and tokenizer are the student's.
+        teacher: What was compressed; its task, labels and tokenizer are the student's.
         exported: The fp32 model, for its inputs.
         max_length: Length in tokens that training and evaluation truncated to.
         quantized: The int8 model, for its target.
         temperatures: Calibration temperature of files, by their path in the folder.
+        settings: What only the data or the evaluation know, as in ``compressor.runtime.settings``: ``pairs``,
+            ``thresholds``, ``doc_stride``, ``null_score``. The rest is added.
+
+    Raises:
+        StageError: A setting is not one of the task, or out of range.
     """
+    kind = teacher.task.kind
+    content = {**(_FROM_TEACHER[kind](teacher) if kind in _FROM_TEACHER else {}), **(settings or {})}
+    unknown = [name for name in content if name not in SETTINGS[kind]]
+    if wrong := f"{unknown[0]} is not a setting of {kind}" if unknown else fault(kind, content, teacher.labels):
+        raise StageError(f"The manifest cannot be written: {wrong}.")
     weights: dict[str, tuple[str, str | None]] = {MODEL: ("fp32", None), "model.safetensors": ("fp32", None)}
     if quantized is not None:
         weights[QUANTIZED] = ("int8", quantized.target)
@@ -107,8 +129,8 @@ def write_manifest(
         if name != contract.MANIFEST:
             precision, target = weights.get(name, (None, None))
             files[name] = contract.describe_file(path, precision, target, (temperatures or {}).get(name))
-    content = contract.Manifest(
-        task=task,
+    manifest = contract.Manifest(
+        task=teacher.task.name,
         labels=teacher.labels,
         inputs=exported.input_names,
         max_length=max_length,
@@ -119,9 +141,28 @@ def write_manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=_versions(),
         truncation_side=teacher.tokenizer.truncation_side,
+        kind=kind,
+        outputs=teacher.task.outputs,
+        settings=content,
     )
-    contract.write_manifest(folder, content)
-    return content
+    contract.write_manifest(folder, manifest)
+    return manifest
+
+
+def _pooled(teacher: Teacher) -> dict[str, Any]:
+    pooling: Any = getattr(teacher.model, "pooling", None)
+    found = {"pooling": pooling.mode, "normalize": pooling.normalize} if pooling else {}
+    return {**found, "dimension": teacher.model.config.hidden_size}
+
+
+_FROM_TEACHER: Mapping[Kind, Callable[[Teacher], dict[str, Any]]] = {
+    "token-classification": lambda teacher: {"doc_stride": DOC_STRIDE, "scheme": scheme_of(teacher.labels)},
+    "question-answering": lambda teacher: {
+        "doc_stride": DOC_STRIDE, "max_answer_tokens": MOST_TOKENS, "null_score": False
+    },
+    "fill-mask": lambda teacher: {"mask_token_id": teacher.tokenizer.mask_token_id},
+    "feature-extraction": _pooled,
+}  # fmt: skip
 
 
 def _quantization(weight_type: str) -> dict[str, Any]:

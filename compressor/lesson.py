@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor import data, embedded, kept, student, teacher
+from compressor import data, embedded, kept, rehearsal, scouting, student, teacher
 from compressor.artifacts import SPLITS
 from compressor.aside import one_at_a_time
+from compressor.evaluation import metrics
 from compressor.events import Note
+from compressor.heads import load as load_model
+from compressor.latencies import layer_latencies
+from compressor.slimming.plan import choice_for
 from compressor.teacher import hub
 from compressor.training import distill, finetune, soft_labels
 from compressor.training.batches import Collator
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from collections.abc import Callable, Mapping
 
+    from compressor.answers import Answers
     from compressor.artifacts import Corpus, SplitName, Student, Teacher, Tokenized, TrainingCurve
     from compressor.events import Listener
     from compressor.journal import Journal
-    from compressor.recipe import Recipe
+    from compressor.recipe import Recipe, StudentRecipe
+    from compressor.tasks import Kind
     from compressor.teacher import TeacherFacts
     from compressor.teacher.checkpoint import Checkpoint
+
+# Tokens of a text where the recipe says nothing: a longer one costs more than it tells.
+_USUAL_LENGTH: Mapping[Kind, int] = {"question-answering": 384, "fill-mask": 128}
 
 
 @dataclass(frozen=True)
@@ -65,17 +73,30 @@ def find_teacher(recipe: Recipe, listen: Listener) -> Candidate:
         checkpoint, source = hub.open_folder(found.teacher, name), recipe.data.source or str(found.data)
         data_name = recipe.data.source or "embedded movie-review snippets"
     else:
-        source = data_name = recipe.data.source or hub.default_dataset(name, recipe.task)
+        source = data_name = recipe.data.source or hub.default_dataset(name, recipe.task or "text-classification")
         checkpoint = hub.locate(name, recipe.teacher.revision, listen, trust_remote_code=trusted)
-    facts = teacher.inspect(checkpoint, listen, trust_remote_code=trusted)
-    student.plan_layers(recipe.student, facts.config.num_hidden_layers)
-    longest = min(recipe.data.max_seq_length or facts.max_length, facts.max_length)
+    facts = teacher.inspect(
+        checkpoint, listen, task=recipe.task, problem_type=recipe.problem_type, trust_remote_code=trusted
+    )
+    plan_student(recipe, facts)
+    usual = _USUAL_LENGTH.get(facts.task.kind, facts.max_length)
+    longest = min(recipe.data.max_seq_length or usual, facts.max_length)
     return Candidate(checkpoint, facts, source, data_name, longest)
+
+
+def plan_student(recipe: Recipe, facts: TeacherFacts) -> tuple[int, tuple[int, ...]]:
+    """Count the student's layers, and name the teacher layers that they copy; none for a random start.
+
+    Raises:
+        RecipeError: The student would not fit the teacher.
+    """
+    row, config = facts.architecture, facts.config
+    return student.plan_layers(recipe.student, config.num_hidden_layers, row, student.kinds_of_layers(config, row))
 
 
 def default_output(candidate: Candidate, recipe: Recipe) -> Path:
     """Name the run folder: ``exported/<teacher>-<layers>l``."""
-    count, _ = student.plan_layers(recipe.student, candidate.facts.config.num_hidden_layers)
+    count, _ = plan_student(recipe, candidate.facts)
     name = (
         Path(candidate.checkpoint.name).resolve().name
         if candidate.checkpoint.repository is None
@@ -84,23 +105,38 @@ def default_output(candidate: Candidate, recipe: Recipe) -> Path:
     return Path("exported") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{count}l"
 
 
-def read_material(recipe: Recipe, candidate: Candidate, listen: Listener) -> Material:
-    """Read the data, with labels in the teacher's order, and tokenise them."""
+def read_material(recipe: Recipe, candidate: Candidate, listen: Listener) -> tuple[Candidate, Material]:
+    """Read the data, with labels in the teacher's order, and tokenise them.
+
+    Returns:
+        The teacher, its task settled by the data where nothing else tells, and what is learnt from.
+    """
     facts = candidate.facts
+    if facts.problem_open:
+        facts = replace(facts, task=data.detect_problem_type(recipe.data, candidate.source, listen))
+        candidate = replace(candidate, facts=facts)
     corpus = data.read_corpus(
         recipe.data,
         candidate.source,
         facts.labels,
         recipe.seed,
         listen,
+        task=facts.task,
         columns=recipe.evaluate.slice_columns or (),
     )
     tokenized = data.tokenize(
-        corpus, facts.tokenizer, facts.input_names, candidate.max_length, recipe.cache_dir.expanduser(), listen
+        corpus,
+        facts.tokenizer,
+        facts.input_names,
+        candidate.max_length,
+        recipe.cache_dir.expanduser(),
+        listen,
+        doc_stride=recipe.data.doc_stride,
+        seed=recipe.seed,
     )
     corpus = replace(corpus, source=candidate.data_name)
     # On the right whatever the tokenizer says: so does the runtime, and positions are counted from the first token.
-    return Material(corpus, tokenized, Collator(facts.tokenizer.pad_token_id))
+    return candidate, Material(corpus, tokenized, Collator(facts.tokenizer.pad_token_id))
 
 
 def teach_teacher(
@@ -134,21 +170,27 @@ def teach_teacher(
             with journal.stage("fine-tune", f"the teacher, {work}"):
                 fresh = teacher.with_new_head(checkpoint, facts, material.corpus.labels, recipe.seed)
                 curve = finetune.fine_tune(
-                    fresh, material.tokenized, material.collate, recipe, kept.training_folder(where), journal
+                    fresh,
+                    material.tokenized,
+                    material.collate,
+                    recipe,
+                    kept.training_folder(where),
+                    journal,
+                    score=_score(material),
                 )
                 kept.keep(where, lambda folder: _save(fresh, folder), curve)
     tuned = hub.open_folder(where, recipe.teacher.model)
-    return teacher.load(tuned, teacher.inspect(tuned), fine_tuned=True), kept.read_curve(where)
+    known = teacher.inspect(tuned, task=facts.task.name, problem_type=facts.task.problem_type)
+    return teacher.load(tuned, known, fine_tuned=True), kept.read_curve(where)
 
 
 def ask_teacher(
     recipe: Recipe, tutor: Teacher, material: Material, listen: Listener
-) -> dict[SplitName, npt.NDArray[np.float32]]:
-    """Collect the teacher's logits of every split, each of shape (rows, labels)."""
+) -> dict[SplitName, Answers | None]:
+    """Collect the teacher's answers about every split; ``None`` for training texts whose masks change."""
+    cache = recipe.cache_dir.expanduser()
     return {
-        split: soft_labels.soft_labels(
-            tutor, material.tokenized, split, material.collate, recipe.cache_dir.expanduser(), recipe.device, listen
-        )
+        split: soft_labels.soft_labels(tutor, material.tokenized, split, cache, recipe.device, listen)
         for split in SPLITS
     }
 
@@ -157,7 +199,7 @@ def teach_student(
     recipe: Recipe,
     tutor: Teacher,
     material: Material,
-    answers: dict[SplitName, npt.NDArray[np.float32]],
+    answers: Mapping[SplitName, Answers | None],
     listen: Listener,
 ) -> tuple[Student, TrainingCurve]:
     """Build the student and distil it; a training that an earlier run has finished is taken up.
@@ -165,7 +207,8 @@ def teach_student(
     Returns:
         The student, and how its training went.
     """
-    pupil = student.build_student(tutor, recipe.student, recipe.seed)
+    pupil = student.build_student(tutor, _choose_layers(recipe, tutor, material, answers, listen), recipe.seed, listen)
+    table = layer_latencies(recipe, tutor, pupil, material, listen) if recipe.prune.target_speedup else None
     where = kept.place(
         recipe.cache_dir.expanduser(),
         "students",
@@ -176,12 +219,13 @@ def teach_student(
             "seed": recipe.seed,
             "distill": recipe.distill.model_dump(exclude={"checkpoint_minutes"}),
             "prune": recipe.prune.model_dump(),
+            **({"latencies": asdict(table)} if table else {}),
         },
     )
     with one_at_a_time(where, listen):
         if kept.is_kept(where):
             listen(Note(f"This student was distilled by an earlier run: {where}"))
-            return replace(pupil, model=type(pupil.model).from_pretrained(where)), kept.read_curve(where)
+            return replace(pupil, model=load_model(tutor.task, where)[0]), kept.read_curve(where)
         curve = distill.distill(
             tutor,
             pupil,
@@ -190,18 +234,64 @@ def teach_student(
             material.collate,
             recipe.distill,
             recipe.prune,
+            slim=choice_for(recipe.prune, table),
             seed=recipe.seed,
             device=recipe.device,
             folder=kept.training_folder(where),
             listen=listen,
+            score=_score(material, answers["validation"]),
         )
         kept.keep(where, pupil.model.save_pretrained, curve)
         return pupil, curve
 
 
+def _choose_layers(
+    recipe: Recipe, tutor: Teacher, material: Material, answers: Mapping[SplitName, Answers | None], listen: Listener
+) -> StudentRecipe:
+    """Settle which layers the student copies; ``auto`` tries several choices once, and keeps what it found."""
+    if recipe.student.layer_selection != "auto":
+        return recipe.student
+    count, _ = student.plan_layers(recipe.student, tutor.model.config.num_hidden_layers, tutor.architecture)
+    path = kept.place(
+        recipe.cache_dir.expanduser(),
+        "layers",
+        {
+            "teacher": tutor.fingerprint,
+            "data": material.tokenized.fingerprint,
+            "count": count,
+            "seed": recipe.seed,
+            "distill": recipe.distill.model_dump(exclude={"checkpoint_minutes"}),
+        },
+    ).with_suffix(".json")
+
+    def search() -> scouting.Scouting:
+        batches = rehearsal.sample(material.tokenized, answers, material.collate, recipe.seed)
+        brief = rehearsal.rehearse(
+            tutor,
+            material.tokenized,
+            answers,
+            material.collate,
+            recipe.distill,
+            seed=recipe.seed,
+            device=recipe.device,
+        )
+        return scouting.scout(tutor, count, batches, brief, listen)
+
+    with one_at_a_time(path, listen):
+        found = scouting.remembered(path, search, listen)
+    return recipe.student.model_copy(update={"layers": found.chosen.layers, "layer_selection": "alternate"})
+
+
 def effort(epochs: float, rows: int) -> str:
     """Say how long a training will be: ``up to 3 epochs of 8,530 texts``."""
     return f"up to {epochs:g} epoch{'' if epochs == 1 else 's'} of {rows:,} texts"
+
+
+def _score(material: Material, reference: Answers | None = None) -> Callable[[Answers], dict[str, float]]:
+    """What judges a model on the validation rows while it is trained; embeddings are judged by the teacher's."""
+    corpus, tokenized = material.corpus, material.tokenized
+    gold = metrics.gold_of(corpus, tokenized, "validation", reference=reference)
+    return lambda answers: metrics.score(corpus.task, answers, gold)
 
 
 def _save(tutor: Teacher, folder: Path) -> None:

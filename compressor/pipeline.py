@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor import benchmark, delivery, environment, folder, lesson, report
+from compressor import benchmark, delivery, environment, folder, lesson, report, trial
 from compressor.artifacts import STUDENT_ONNX, TEACHER_ONNX, Run
 from compressor.aside import beside
 from compressor.events import Listener, ignore
@@ -48,14 +48,16 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
         folder.check_output(output_dir, recipe.overwrite, bytes_needed=8 * candidate.facts.parameters)
 
     with journal.stage("data", candidate.data_name):
-        material = lesson.read_material(recipe, candidate, journal)
+        candidate, material = lesson.read_material(recipe, candidate, journal)
 
     tutor, tutor_curve = lesson.teach_teacher(recipe, candidate, material, journal)
 
     with journal.stage("soft labels", "what the teacher answers to every text"):
         answers = lesson.ask_teacher(recipe, tutor, material, journal)
+        heard = {split: found for split, found in answers.items() if found is not None}
 
-    with journal.stage("distil", f"the student, {lesson.effort(recipe.distill.epochs, len(answers['train']))}"):
+    rows = len(material.tokenized.splits["train"])
+    with journal.stage("distil", f"the student, {lesson.effort(recipe.distill.epochs, rows)}"):
         pupil, pupil_curve = lesson.teach_student(recipe, tutor, material, answers, journal)
 
     export_dir = recipe.cache_dir.expanduser() / "onnx"
@@ -68,11 +70,11 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
                 files = delivery.quantize(recipe, tutor, pupil, material, files, staging, journal)
         delivery.seal(recipe, tutor, material, files, staging)
 
-        with journal.stage("evaluate", f"every model on {len(answers['test'])} test texts"):
-            models, evaluation = delivery.judge(recipe, tutor, pupil, material, files, staging, answers)
+        with journal.stage("evaluate", f"every model on {len(material.corpus.splits['test'].texts):,} test texts"):
+            models, evaluation = trial.judge(recipe, tutor, pupil, material, files, staging, heard)
 
         with journal.stage("benchmark", "a fresh process for each model and round"):
-            measured = delivery.time_models(recipe, tutor, material, files, staging, journal)
+            measured = trial.time_models(recipe, tutor, material, files, staging, journal)
 
         with journal.stage("report"):
             written = report.write_report(
@@ -96,7 +98,7 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
                     distillation=pupil_curve,
                     fine_tuning=tutor_curve,
                     benchmark=measured,
-                    shapes=delivery.shapes(tutor, pupil, files),
+                    shapes=trial.shapes(tutor, pupil, files),
                     stages=journal.seconds,
                     notes=journal.notes,
                     warnings=journal.warnings,

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import AutoModelForSequenceClassification
 
 from compressor.benchmark import encoder_flops
 from compressor.events import Listener, ignore
-from compressor.lesson import default_output, find_teacher
-from compressor.student import plan_layers
+from compressor.heads import build
+from compressor.lesson import default_output, find_teacher, plan_student
 
 if TYPE_CHECKING:
     from compressor.recipe import Recipe
@@ -31,6 +30,7 @@ class Plan:
         teacher_parameters: With its head.
         student_parameters: With its head.
         flops: Length in tokens to the estimated FLOPs of one text, teacher and student.
+        chosen_by_trying: ``--layer-selection auto``: ``layer_map`` is not known before.
     """
 
     teacher: str
@@ -45,10 +45,13 @@ class Plan:
     sparsity: float
     flops: tuple[tuple[int, int, int], ...]
     output_dir: Path
+    chosen_by_trying: bool = False
 
     def lines(self) -> list[tuple[str, str]]:
         """Say it in words: (topic, text) pairs."""
         copied = f"copies {', '.join(map(str, self.layer_map))}" if self.layer_map else "starts at random"
+        if self.chosen_by_trying:
+            copied = "layers are chosen by trying"
         rows = [
             ("teacher", f"{self.teacher}: {self.teacher_layers} layers, {self.teacher_parameters / 1e6:.1f} M weights"),
             ("", "has a head for the task" if self.has_head else "has no head for the task: it is fine-tuned first"),
@@ -88,11 +91,12 @@ def plan(recipe: Recipe, listen: Listener = ignore) -> Plan:
     """
     candidate = find_teacher(recipe, listen)
     config = candidate.facts.config
-    count, layer_map = plan_layers(recipe.student, config.num_hidden_layers)
+    count, layer_map = plan_student(recipe, candidate.facts)
     with torch.device("meta"):
-        skeleton = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+        skeleton = build(candidate.facts.task, config)
     layer = skeleton.get_submodule(candidate.facts.architecture.layers).get_submodule("0")
-    removed = (config.num_hidden_layers - count) * sum(parameter.numel() for parameter in layer.parameters())
+    left_out = 0 if candidate.facts.architecture.shared else config.num_hidden_layers - count
+    removed = left_out * sum(parameter.numel() for parameter in layer.parameters())
     flops = partial(encoder_flops, hidden=config.hidden_size, intermediate=config.intermediate_size, batch_size=1)
     return Plan(
         teacher=candidate.checkpoint.name,
@@ -114,4 +118,5 @@ def plan(recipe: Recipe, listen: Listener = ignore) -> Plan:
             for length in recipe.benchmark.sequence_lengths
         ),
         output_dir=recipe.output_dir or default_output(candidate, recipe),
+        chosen_by_trying=recipe.student.layer_selection == "auto",
     )

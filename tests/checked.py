@@ -16,7 +16,8 @@ from compressor.report import document
 from compressor.runtime import read_manifest
 from compressor.runtime.machine import detect_target
 from compressor.runtime.manifest import describe_file, write_manifest
-from tests import deployed
+from compressor.tasks import TASKS, Kind
+from tests import deployed, lookup
 from tests.report_inputs import findings
 from tests.tiny import NEGATIVE, NEUTRAL, POSITIVE
 
@@ -37,7 +38,7 @@ def report(**parts: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def write(folder: Path, accuracy: float = 0.925, speedup: float = 3.2) -> Path:
+def write(folder: Path, score: float = 0.925, speedup: float = 3.2) -> Path:
     """Write a run folder whose int8 file ships."""
     deployed.write(folder, default_model=INT8)
     names = dict(enumerate(deployed.LABELS))
@@ -49,8 +50,26 @@ def write(folder: Path, accuracy: float = 0.925, speedup: float = 3.2) -> Path:
         headline={"speedup": speedup, "speedup_ci95": [speedup * 0.98, speedup * 1.02]},
     )
     told["environment"]["cpu"]["instruction_set"] = detect_target()
-    model_row(told, "teacher")["accuracy"] = 0.93
-    model_row(told, "student_int8").update(accuracy=accuracy, size_bytes=(folder / INT8).stat().st_size)
+    model_row(told, "teacher")["score"] = 0.93
+    model_row(told, "student_int8").update(score=score, size_bytes=(folder / INT8).stat().st_size)
+    (folder / "report").mkdir()
+    (folder / "report/report.json").write_text(json.dumps(told), encoding="utf-8")
+    return seal(folder)
+
+
+def write_kind(folder: Path, kind: Kind, score: float = 0.9, shift: int = 0) -> Path:
+    """Write a run folder of one kind of task, without an int8 file; its report says that it is as good as the teacher."""
+    lookup.write(folder, kind, shift)
+    task = TASKS[kind]
+    told = report(
+        data={"labels": list(lookup.LABELS.get(kind, ()))},
+        teacher={"fingerprint": "0" * 64},
+        verdict={"model": "student_onnx"},
+        metric={"name": task.metric, "title": task.metric_title},
+    )
+    told |= {"task": task.name, "kind": kind}
+    model_row(told, "teacher")["score"] = score
+    model_row(told, "student_onnx").update(score=score, size_bytes=(folder / FP32).stat().st_size)
     (folder / "report").mkdir()
     (folder / "report/report.json").write_text(json.dumps(told), encoding="utf-8")
     return seal(folder)

@@ -1,4 +1,4 @@
-"""Tiny classifiers, exported once a test run and shared by the tests of what follows the export."""
+"""Tiny models, exported once a test run and shared by the tests of what follows the export."""
 
 from __future__ import annotations
 
@@ -13,28 +13,37 @@ from typing import Any
 import datasets
 import torch
 
+from compressor.answers import IGNORED
 from compressor.architectures import ARCHITECTURES
 from compressor.artifacts import ExportedModel
 from compressor.events import Listener, ignore
 from compressor.graph import export, parity
+from compressor.student import silence_padding
+from compressor.tasks import TASKS, Kind
 from tests import tiny
 
 MAX_LENGTH = 48
 LAYERS = 2
+# Their attention stands beside its projections: these have several inputs, other readers, or are turned in between.
+PARALLEL = {"mobilebert", "deberta-v2", "modernbert"}
+PACKED = tuple(name for name in ARCHITECTURES if name not in PARALLEL)
+# Weights' deviation: large enough to matter, not so large that a rounded one decides.
+DEVIATIONS = {"albert": 0.15, "mobilebert": 0.15, "deberta-v2": 0.15}
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A classifier, text for it, and its ONNX file."""
+    """A model, text for it, and its ONNX file."""
 
     model_type: str
     model: Any
     batches: tuple[parity.Batch, ...]
     exported: ExportedModel
+    kind: Kind = "single-label"
 
     def export(self, path: Path, opset: int = 18, listen: Listener = ignore) -> ExportedModel:
-        """Export the same classifier again."""
-        return run(self.model_type, self.model, self.batches, path, opset, listen)
+        """Export the same model again."""
+        return run(self.model_type, self.model, self.batches, path, opset, listen, self.kind)
 
 
 def run(
@@ -44,34 +53,50 @@ def run(
     path: Path,
     opset: int = 18,
     listen: Listener = ignore,
+    kind: Kind = "single-label",
 ) -> ExportedModel:
     names = tiny.tokenizer(model_type).model_input_names
     return export.export_onnx(
-        model, ARCHITECTURES[model_type], names, path, opset=opset, batches=batches, listen=listen
+        model, ARCHITECTURES[model_type], names, path, opset=opset, batches=batches, task=TASKS[kind], listen=listen
     )
 
 
-def classifier(model_type: str, **changes: Any) -> Any:
-    """A two-layer classifier whose weights are large enough for attention, masks and biases to matter."""
+def classifier(model_type: str, kind: Kind = "single-label", **changes: Any) -> Any:
+    """A two-layer model whose weights are large enough for attention, masks and biases to matter."""
     layers = {"n_layers" if model_type == "distilbert" else "num_hidden_layers": LAYERS}
-    model = tiny.model(model_type, **{**layers, **changes})
+    model = tiny.model(model_type, kind=kind, **{**layers, **changes})
+    strengthen(model, DEVIATIONS.get(model_type, 0.3))
+    if ARCHITECTURES[model_type].trigram:
+        silence_padding(model)
+    return model
+
+
+def strengthen(model: Any, deviation: float = 0.3) -> None:
+    """Give a model weights that are large enough for attention, masks and biases to matter."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.dim() == 2:
-                weight.normal_(0, 0.3, generator=generator)
+                weight.normal_(0, deviation, generator=generator)
             elif name.endswith("bias"):
                 weight.normal_(0, 0.2, generator=generator)
-    return model
 
 
-def texts(model_type: str, rows: int = 40) -> datasets.Dataset:
-    """Toy reviews as unpadded token ids."""
-    encoded = [tiny.tokenizer(model_type)(text) for text, _ in tiny.reviews(rows)]
-    columns = tiny.tokenizer(model_type).model_input_names
-    return datasets.Dataset.from_list(
-        [{**{name: list(item[name]) for name in columns}, "length": len(item["input_ids"])} for item in encoded]
-    )
+def texts(model_type: str, rows: int = 40, kind: Kind = "single-label") -> datasets.Dataset:
+    """Toy reviews as unpadded token ids; for fill-mask every third word is masked."""
+    tokenizer = tiny.tokenizer(model_type)
+    encoded = [tokenizer(text) for text, _ in tiny.reviews(rows)]
+    columns = tokenizer.model_input_names
+    found = [{**{name: list(item[name]) for name in columns}, "length": len(item["input_ids"])} for item in encoded]
+    if kind == "fill-mask":
+        for row in found:
+            ids = row["input_ids"]
+            masked = [1 <= place < len(ids) - 1 and place % 3 == 1 for place in range(len(ids))]
+            row["labels"] = [piece if chosen else IGNORED for piece, chosen in zip(ids, masked, strict=True)]
+            row["input_ids"] = [
+                tokenizer.mask_token_id if chosen else piece for piece, chosen in zip(ids, masked, strict=True)
+            ]
+    return datasets.Dataset.from_list(found)
 
 
 @functools.cache
@@ -83,10 +108,10 @@ def folder() -> Path:
 
 
 @functools.cache
-def sample(model_type: str) -> Sample:
-    """The shared classifier of one architecture."""
+def sample(model_type: str, kind: Kind = "single-label") -> Sample:
+    """The shared model of one architecture and task."""
     names = tiny.tokenizer(model_type).model_input_names
-    batches = parity.parity_batches(texts(model_type), names, 0, MAX_LENGTH)
-    model = classifier(model_type)
-    exported = run(model_type, model, batches, folder() / f"{model_type}.onnx")
-    return Sample(model_type, model, batches, exported)
+    batches = parity.parity_batches(texts(model_type, kind=kind), names, 0, MAX_LENGTH, TASKS[kind])
+    model = classifier(model_type, kind)
+    exported = run(model_type, model, batches, folder() / f"{model_type}-{kind}.onnx", kind=kind)
+    return Sample(model_type, model, batches, exported, kind)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from compressor.answers import Answers
 from compressor.artifacts import (
     Benchmark,
     CompanyDrift,
@@ -29,6 +30,7 @@ from compressor.artifacts import (
     TrainingCurve,
 )
 from compressor.evaluation.evaluate import evaluate
+from compressor.evaluation.metrics import labelled
 from compressor.report import Findings
 
 LABELS = ("billing", "card_arrival", "chargeback", "退款", "lost_card", "out_of_scope", "top_up", "transfer <fee>")
@@ -54,6 +56,10 @@ def logits(labels: np.ndarray, right: float, seed: int) -> np.ndarray:
     wrong = rng.random(len(labels)) > right
     centre = np.where(wrong, rng.integers(len(LABELS), size=len(labels)), labels)
     return (rng.normal(size=(len(labels), len(LABELS))) + 4.5 * np.eye(len(LABELS))[centre]).astype(np.float32)
+
+
+def answered(outputs: np.ndarray) -> Answers:
+    return Answers.of([row[None] for row in np.asarray(outputs, dtype=np.float32)])
 
 
 def latency(slow_at: int | None) -> tuple[LatencyRow, ...]:
@@ -104,7 +110,7 @@ def findings(
     models = tuple(
         ModelFacts(
             name, int(sizes[name]), int(sizes[name] * (0.92 if "teacher" in name or not sparsity else 0.71)), counts[name],
-            int(42_467_328 * sparsity) if "student" in name else 0, np.asarray(outputs[name], dtype=np.float32),
+            int(42_467_328 * sparsity) if "student" in name else 0, answered(outputs[name]),
         )
         for name in MODELS
     )  # fmt: skip
@@ -135,9 +141,11 @@ def findings(
         layer_map=(0, 2, 4, 6, 8, 10), student_layers=6, corpus=corpus, max_length=128,
         truncated={"train": 12, "validation": 1, "test": 3}, models=models,
         evaluation=replace(evaluate(
-            models, labels, LABELS, texts, lengths=[len(text.split()) + 4 for text in texts],
-            columns={"channel": ["app" if row % 3 else "web" for row in range(rows)]},
-            validation_labels=labels, validation_logits={model.name: model.logits for model in models},
+            models, gold := labelled(
+                labels, LABELS, texts, lengths=[len(text.split()) + 4 for text in texts],
+                columns={"channel": ["app" if row % 3 else "web" for row in range(rows)]},
+            ),
+            validation=gold, validation_answers={model.name: model.answers for model in models},
         ), company=(
             CompanyDrift("student_onnx", min(256, rows), 28, 9.5e-7, 0, 32, 1.4e-6, 0),
             CompanyDrift("student_int8", min(256, rows), 28, 0.0, 0, 32, 0.0, 0),

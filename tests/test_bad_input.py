@@ -128,8 +128,8 @@ TEACHER = (
     ),
     Bad(
         "an unsupported encoder",
-        "Model type 'deberta-v2' is not supported.",
-        change=edit("teacher/config.json", model_type="deberta-v2"),
+        "Model type 'vit' is not supported.",
+        change=edit("teacher/config.json", model_type="vit"),
     ),
     Bad(
         "a pickle",
@@ -162,9 +162,9 @@ TEACHER = (
         change=edit("teacher/config.json", id2label={"0": "score"}, label2id=None),
     ),
     Bad(
-        "a regression",
-        "The head of teacher has one output: it is a regression, not a text-classification.",
-        change=lambda world: tiny.teacher_folder(world / "teacher", labels=("score",)),
+        "a regression of several values",
+        "The head of teacher predicts 2 values; only a regression of one value is supported.",
+        change=edit("teacher/config.json", problem_type="regression"),
     ),
     Bad("a revision of a folder", "--teacher-revision v2 was given, but teacher is a folder.", "--teacher-revision v2"),
 )
@@ -177,7 +177,7 @@ LAYERS = (
     Bad("layers in words", "--layers six: 'six' is neither a number nor a list such as 0,2,4.", "--layers six"),
     Bad(
         "an unknown selection",
-        'Invalid value "middle" for --layer-selection. Choose from: "alternate", "spaced", "first", "last", "random-init".',
+        'Invalid value "middle" for --layer-selection. Choose from: "alternate", "spaced", "first", "last", "random-init", "auto".',
         "--layer-selection middle",
     ),
 )
@@ -263,7 +263,7 @@ RECIPE = (
     ),
     Bad(
         "nothing to learn from",
-        "Recipe section distill: soft, hard and hidden weight are all 0: there is nothing to learn from.",
+        "Recipe section distill: the weights of all losses are 0: there is nothing to learn from.",
         "--soft-weight 0 --hard-weight 0",
     ),
     Bad("a recipe that is missing", "Recipe my.toml does not exist.", "--recipe my.toml"),

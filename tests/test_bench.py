@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, load, numpy_helper, save
@@ -15,9 +16,14 @@ from compressor.errors import DataError, ManifestError
 from compressor.events import Warned
 from compressor.recipe import BenchmarkRecipe, DataRecipe
 from compressor.report import side_by_side
-from compressor.upkeep.bench import BenchRequest, bench
+from compressor.tasks import TASKS, Kind
+from compressor.upkeep.bench import SCHEMA_VERSION, BenchRequest, bench
+from compressor.upkeep.home import task_of
 from compressor.upkeep.lineup import line_up
-from tests import checked, deployed, tiny
+from tests import checked, deployed, lookup, tiny, tiny_data
+
+SCHEMA = json.loads((Path(side_by_side.__file__).parent / "bench.schema.json").read_text(encoding="utf-8"))
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 QUICK = Budget(warmup_seconds=0.0, timed_seconds=0.0, min_calls=3, max_texts=5, min_texts=2, repeated_share=0.0)
 
@@ -38,6 +44,20 @@ def save_classifier_in_order(path: Path, order: list[int]) -> None:
     table = next(item for item in model.graph.initializer if item.name == "table")
     table.CopyFrom(numpy_helper.from_array(deployed.word_logits()[:, order], "table"))
     save(model, path)
+
+
+def optimum(folder: Path) -> Path:
+    """A folder as optimum-onnx writes it: int32 inputs, and token types that the tokenizer does not name."""
+    plain(folder)
+    model = load(deployed.save_classifier(folder / "model.onnx", extra_input="token_type_ids"))
+    for value in model.graph.input:
+        value.type.tensor_type.elem_type = TensorProto.INT32
+    save(model, folder / "model.onnx")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["model_input_names"] = ["input_ids", "attention_mask"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "ort_config.json").write_text(json.dumps({"opset": 18, "optimization": {}, "quantization": {}}))
+    return folder
 
 
 def weights_only(path: Path, kind: str, words: str) -> None:
@@ -76,7 +96,7 @@ def test_every_onnx_file_of_a_folder_is_an_entrant_wherever_optimum_puts_it(tmp_
     plain(plain(tmp_path / "a"), file="onnx/model_quantized.onnx")
     entrants, notes = line_up([tmp_path / "a"])
     assert [entrant.name for entrant in entrants] == ["a/model.onnx", "a/onnx/model_quantized.onnx"]
-    assert {(entrant.kind, entrant.labels, entrant.max_length) for entrant in entrants} == {
+    assert {(entrant.kind, entrant.home.labels, entrant.home.max_length) for entrant in entrants} == {
         ("onnx", deployed.LABELS, 64)
     }
     assert notes == ()
@@ -85,7 +105,7 @@ def test_every_onnx_file_of_a_folder_is_an_entrant_wherever_optimum_puts_it(tmp_
 def test_a_single_file_is_an_entrant_with_the_config_of_its_folder(tmp_path):
     plain(plain(tmp_path / "a"), file="onnx/model_quantized.onnx")
     (entrant,), _ = line_up([tmp_path / "a/onnx/model_quantized.onnx"])
-    assert (entrant.name, entrant.home) == ("a/onnx/model_quantized.onnx", tmp_path / "a")
+    assert (entrant.name, entrant.home.path) == ("a/onnx/model_quantized.onnx", tmp_path / "a")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +134,7 @@ def test_a_damaged_run_is_refused(tmp_path):
 def test_safetensors_are_measured_in_torch_where_there_is_no_onnx_file_or_on_request(tmp_path):
     folder = tiny.teacher_folder(tmp_path / "hf")
     (entrant,), _ = line_up([folder])
-    assert (entrant.name, entrant.kind, entrant.labels) == ("hf (torch)", "torch", ("negative", "positive"))
+    assert (entrant.name, entrant.kind, entrant.home.labels) == ("hf (torch)", "torch", ("negative", "positive"))
     shutil.copytree(folder, tmp_path / "both")
     plain(tmp_path / "both", labels=("negative", "positive", "neutral"))
     shutil.copy(folder / "config.json", tmp_path / "both/config.json")
@@ -147,7 +167,7 @@ def test_labels_in_another_order_are_matched_by_name(tmp_path):
     places = plain(tmp_path / "a"), plain(tmp_path / "b", labels=("positive", "negative", "neutral"))
     models = bench(request(*places, data=data))["models"]
     assert [model["labels"][0] for model in models] == ["negative", "positive"]
-    assert [(model["accuracy"], model["agreement"]) for model in models] == [(1.0, 1.0), (1.0, 1.0)]
+    assert [(model["score"], model["agreement"]) for model in models] == [(1.0, 1.0), (1.0, 1.0)]
 
 
 @pytest.mark.usefixtures("told_time")
@@ -156,7 +176,7 @@ def test_a_worse_model_has_a_paired_difference_with_an_interval(tmp_path):
     worse = plain(tmp_path / "b")
     deployed.save_classifier(worse / "model.onnx", scale=-1)
     found = bench(request(plain(tmp_path / "a"), worse, data=data))["models"][1]
-    assert (found["accuracy"], found["difference"]["estimate"]) == (0.0, -1.0)
+    assert (found["score"], found["difference"]["estimate"]) == (0.0, -1.0)
     assert -1.0 <= found["difference"]["low"] < found["difference"]["high"] < -0.8
 
 
@@ -165,7 +185,7 @@ def test_a_model_with_other_labels_is_timed_but_has_no_accuracy_and_that_is_said
     data, events = checked.write_texts(tmp_path / "test.csv"), []
     places = plain(tmp_path / "a"), plain(tmp_path / "b", labels=("cat", "dog", "horse"))
     document = bench(request(*places, data=data), events.append)
-    assert [model["accuracy"] for model in document["models"]] == [1.0, None]
+    assert [model["score"] for model in document["models"]] == [1.0, None]
     (warning,) = [event.text for event in events if isinstance(event, Warned)]
     assert warning.startswith("b/model.onnx has no accuracy: ")
     assert warning in document["notes"]
@@ -176,6 +196,105 @@ def test_data_that_fit_no_model_are_an_error(tmp_path):
     data = checked.write_texts(tmp_path / "test.csv")
     with pytest.raises(DataError):
         bench(request(plain(tmp_path / "a", labels=("cat", "dog", "horse")), data=data))
+
+
+@pytest.mark.usefixtures("told_time")
+def test_a_model_with_int32_inputs_and_token_types_that_its_tokenizer_does_not_make_is_judged(tmp_path):
+    data = checked.write_texts(tmp_path / "test.csv")
+    models = bench(request(plain(tmp_path / "a"), optimum(tmp_path / "b"), data=data))["models"]
+    assert [(model["score"], model["agreement"]) for model in models] == [(1.0, 1.0), (1.0, 1.0)]
+
+
+# --- other tasks ------------------------------------------------------------------------------
+
+KINDS = [kind for kind in TASKS if kind != "single-label"]
+
+
+def held_out(kind: Kind, folder: Path) -> Path:
+    return next(tiny_data.write(kind, folder).glob("test.*"))
+
+
+def foreign(folder: Path, kind: Kind) -> Path:
+    """The same model as another tool would leave it."""
+    (lookup.write(folder, kind) / "manifest.json").unlink()
+    if kind == "feature-extraction":
+        (folder / "modules.json").write_text("[]")
+    return folder
+
+
+@pytest.mark.usefixtures("told_time")
+@pytest.mark.parametrize("kind", KINDS)
+def test_models_of_every_task_are_judged_on_the_same_rows(tmp_path, kind):
+    names = ("a/onnx/model.onnx", "b/onnx/model.onnx", "c/onnx/model.onnx")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark, "measure", checked.clock(dict.fromkeys(names, (1.0, 1.0, 1.0))))
+        places = (
+            lookup.write(tmp_path / "a", kind),
+            foreign(tmp_path / "b", kind),
+            lookup.write(tmp_path / "c", kind, 7),
+        )
+        document = bench(request(*places, data=held_out(kind, tmp_path / "data")))
+    VALIDATOR.validate(json.loads(json.dumps(document, allow_nan=False)))
+    assert document["metric"]["name"] == TASKS[kind].metric
+    one, same, worse = document["models"]
+    assert {model["task"] for model in document["models"]} == {kind}
+    assert (one["score"], one["metrics"]) == (same["score"], same["metrics"])
+    assert one["ci95"][0] <= one["score"] <= one["ci95"][1]
+    assert one["metrics"][0]["name"] == TASKS[kind].metric
+    assert (same["difference"]["estimate"], same["agreement"]) == (0.0, None if kind == "regression" else 1.0)
+    assert worse["difference"]["high"] < 0
+    remarks = [text for text in side_by_side.remarks(document) if text.startswith("c/onnx/model.onnx is worse")]
+    assert len(remarks) == 1
+
+
+@pytest.mark.usefixtures("told_time")
+def test_embeddings_that_are_not_pooled_in_the_graph_are_timed_but_not_judged(tmp_path):
+    kind: Kind = "feature-extraction"
+    places = foreign(tmp_path / "a", kind), foreign(tmp_path / "b", kind)
+    lookup.save_model(places[1] / "model.onnx", {"last_hidden_state": np.ones((len(deployed.WORDS), 8), "f4")}, False)
+    (places[0] / "onnx/model.onnx").rename(places[0] / "model.onnx")
+    (places[1] / "onnx/model.onnx").unlink()
+    document = bench(request(*places, data=held_out(kind, tmp_path / "data")))
+    assert [model["score"] for model in document["models"]] == [1.0, None]
+    assert any("answers with last_hidden_state; feature-extraction needs" in note for note in document["notes"])
+    assert any("the first model's are what the others are judged by" in note for note in document["notes"])
+
+
+@pytest.mark.usefixtures("told_time")
+def test_a_model_for_another_task_is_timed_but_not_judged(tmp_path):
+    data = checked.write_texts(tmp_path / "test.csv")
+    other = foreign(tmp_path / "b", "token-classification")
+    (other / "onnx/model.onnx").rename(other / "model.onnx")
+    document = bench(request(plain(tmp_path / "a"), other, data=data))
+    assert [model["score"] for model in document["models"]] == [1.0, None]
+    note = "b/model.onnx has no accuracy: It is for token-classification, the first model for single-label."
+    assert note in document["notes"]
+
+
+@pytest.mark.usefixtures("told_time")
+def test_masked_language_models_of_other_vocabularies_are_not_compared(tmp_path):
+    places = [foreign(tmp_path / name, "fill-mask") for name in "ab"]
+    for place in places:
+        (place / "onnx/model.onnx").rename(place / "model.onnx")
+    tokenizer = json.loads((places[1] / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["the"], vocabulary["it"] = vocabulary["it"], vocabulary["the"]
+    (places[1] / "tokenizer.json").write_text(json.dumps(tokenizer))
+    document = bench(request(*places, data=held_out("fill-mask", tmp_path / "data")))
+    assert [model["score"] is None for model in document["models"]] == [False, True]
+    assert any("is asked about other masked tokens than the first model" in note for note in document["notes"])
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_what_a_transformers_folder_does_is_read_from_its_config(tmp_path, kind):
+    (entrant,), _ = line_up([tiny.teacher_folder(tmp_path / "hf", kind=kind, num_hidden_layers=1)])
+    assert (entrant.kind, entrant.measured.task) == ("torch", kind)
+
+
+def test_a_sentence_encoder_that_names_the_head_of_its_pre_training_is_one():
+    config = {"architectures": ["MPNetForMaskedLM"]}
+    assert task_of(config, sentences=True) is TASKS["feature-extraction"]
+    assert task_of(config) is TASKS["fill-mask"]
 
 
 # --- speed ------------------------------------------------------------------------------------
@@ -222,6 +341,104 @@ def test_models_of_other_tokenizers_are_measured_in_fresh_processes_on_their_own
     assert [row["verdict"] for row in document["speedups"]] == ["no difference"] * 2  # one round has no interval
 
 
+@pytest.fixture(scope="module")
+def side(tmp_path_factory) -> dict:
+    """A run of ours and a folder of optimum's, measured in processes of their own."""
+    folder = tmp_path_factory.mktemp("side")
+    places = checked.write(folder / "run"), optimum(folder / "optimum")
+    recipe = BenchmarkRecipe(threads=1, batch_sizes=(1,), sequence_lengths=(8,), rounds=1, clients=(1, 2))
+    data = DataRecipe(source=str(checked.write_texts(folder / "test.csv")))
+    return bench(BenchRequest(places, data, recipe), budget=QUICK)
+
+
+NAMES = [f"run/{checked.FP32}", f"run/{checked.INT8}", "optimum/model.onnx"]
+
+
+def test_a_run_and_a_folder_of_optimums_are_measured_side_by_side(side):
+    assert [(row["model"], row["sequence_length"]) for row in side["latency"]] == [
+        (name, length) for name in NAMES for length in (None, 8)
+    ]
+    assert {tuple(row["calls"]) for row in side["latency"]} == {(5,), (3,)}
+    assert [model["score"] for model in side["models"]] == [1.0, 1.0, 1.0]
+
+
+def test_every_model_is_loaded_by_as_many_callers_as_asked_for(side):
+    assert [(row["model"], row["clients"]) for row in side["load"]] == [
+        (name, clients) for name in NAMES for clients in (1, 2)
+    ]
+    assert [row["ratio"] is None for row in side["load"]] == [True, True, False, False, False, False]
+
+
+def test_costs_tell_that_every_node_runs_on_the_cpu(side):
+    assert {tuple(row["nodes"]) for row in side["costs"]} == {("CPUExecutionProvider",)}
+
+
+def test_the_markdown_shows_the_throughput_under_load(side):
+    page = side_by_side.markdown(side)
+    assert "## Under load" in page
+    rows = [line.split(" | ") for line in page.partition("## Under load")[2].splitlines() if "onnx" in line]
+    assert [(row[1], row[-1]) for row in rows][:2] == [("1", "baseline |"), ("2", "baseline |")]
+
+
+def test_more_and_less_throughput_are_told_in_words():
+    told = [{"verdict": verdict, "ratio": ratio} for verdict, ratio in (("faster", 3.0), ("slower", 0.8))]
+    none = [{"verdict": "no difference", "ratio": 1.1}, {"verdict": None, "ratio": None}]
+    assert [side_by_side.load_text(row) for row in [*told, *none]] == [
+        "3.0× more", "1.25× less here", "no difference", "–",
+    ]  # fmt: skip
+
+
+def test_differences_of_less_than_two_per_cent_are_none_however_quiet_the_machine_is(four):
+    quiet = {**four, "machine": {"noise_floor": 0.004}}
+    assert (
+        "A model and its own copy differed by up to 0.4%: less than 2.0%, on any machine, is no difference."
+        in side_by_side.remarks(quiet)
+    )
+
+
+# --- the format -------------------------------------------------------------------------------
+
+
+def test_the_schema_is_one_and_has_the_documents_version(four):
+    VALIDATOR.check_schema(SCHEMA)
+    assert SCHEMA["properties"]["schema_version"] == {"const": SCHEMA_VERSION} == {"const": four["schema_version"]}
+
+
+def test_what_was_measured_is_valid_under_the_committed_schema(side, four):
+    for document in (side, four):
+        VALIDATOR.validate(json.loads(json.dumps(document, allow_nan=False)))
+
+
+@pytest.mark.usefixtures("told_time")
+def test_a_document_with_differences_and_models_without_accuracy_is_valid(tmp_path):
+    data = checked.write_texts(tmp_path / "test.csv")
+    worse = plain(tmp_path / "b")
+    deployed.save_classifier(worse / "model.onnx", scale=-1)
+    places = plain(tmp_path / "a"), worse, plain(tmp_path / "c", labels=("cat", "dog", "horse"))
+    VALIDATOR.validate(json.loads(json.dumps(bench(request(*places, data=data)), allow_nan=False)))
+
+
+@pytest.mark.parametrize(
+    ("place", "changes", "message"),
+    [
+        ((), {"surprise": 1}, "'surprise' was unexpected"),
+        ((), {"schema_version": 1}, "2 was expected"),
+        (("latency", 0), {"p50_ms": None}, "None is not of type 'number'"),
+        (("speedups", 0), {"verdict": "better"}, "'better' is not one of"),
+        (("load", 0), {"clients": 0}, "0 is less than the minimum of 1"),
+        (("costs", 0), {"nodes": {"CPUExecutionProvider": -1}}, "-1 is less than the minimum of 0"),
+    ],
+)
+def test_the_schema_rejects_what_it_does_not_know(side, place, changes, message):
+    document = json.loads(json.dumps(side))
+    found = document
+    for step in place:
+        found = found[step]
+    found.update(changes)
+    with pytest.raises(jsonschema.ValidationError, match=message):
+        VALIDATOR.validate(document)
+
+
 # --- the command ------------------------------------------------------------------------------
 
 
@@ -235,12 +452,18 @@ def test_the_command_prints_the_table_and_writes_json_and_markdown(tmp_path, cap
         "1",
         "--sequence-lengths",
         "16",
+        "--clients",
+        "1,2",
+        "--max-rounds",
+        "9",
         "--output-dir",
         str(tmp_path / "out"),
     ]
     assert main(["bench", *places, *arguments, "--quiet"]) == 0
     assert "2.0× faster" in capsys.readouterr().out
-    assert json.loads((tmp_path / "out/bench.json").read_text(encoding="utf-8"))["baseline"] == "a/model.onnx"
+    written = json.loads((tmp_path / "out/bench.json").read_text(encoding="utf-8"))
+    assert written["baseline"] == "a/model.onnx"
+    assert (written["settings"]["clients"], written["settings"]["max_rounds"]) == ([1, 2], 9)
     assert "| b/model.onnx | fp32 |" in (tmp_path / "out/bench.md").read_text(encoding="utf-8")
 
 
@@ -257,6 +480,9 @@ def test_cuda_without_cuda_is_an_error_that_says_why_before_anything_is_read(tmp
         (["nowhere"], "nowhere does not exist."),
         (["nowhere", "--rounds", "0"], "--rounds 0"),
         (["nowhere", "--batch-sizes", "1,x"], "--batch-sizes"),
+        (["nowhere", "--clients", "1,1"], "--clients 1,1: expected distinct numbers from 1 up, as in 1,4,16."),
+        (["nowhere", "--clients", "0"], "--clients 0: expected distinct numbers from 1 up"),
+        (["nowhere", "--max-rounds", "0"], "--max-rounds 0"),
     ],
 )
 def test_what_cannot_be_measured_is_the_users_error(arguments, message, capsys):

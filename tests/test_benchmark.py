@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from compressor import benchmark as benchmark_package
 from compressor.artifacts import TEACHER
-from compressor.benchmark import Budget, MeasuredModel, TokenRows, measure, neighbours, rounds
+from compressor.benchmark import Budget, MeasuredModel, TokenRows, conditions, measure, neighbours, rounds
 from compressor.benchmark.inputs import cells, write_cells
 from compressor.benchmark.process import environment, run_process
 from compressor.errors import BenchmarkError, ProviderError
@@ -21,7 +23,7 @@ from tests import tiny
 
 # Nothing is run again here: whether others compute meanwhile is not the tests' to say.
 BUDGET = Budget(warmup_seconds=0.0, timed_seconds=0.0, min_calls=3, max_texts=5, min_texts=2, repeated_share=0.0)
-RECIPE = BenchmarkRecipe(threads=1, rounds=2, batch_sizes=(1, 4), sequence_lengths=(8, 16))
+RECIPE = BenchmarkRecipe(threads=1, rounds=2, batch_sizes=(1, 4), sequence_lengths=(8, 16), clients=(1, 3))
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
 
@@ -104,6 +106,17 @@ def test_an_onnx_model_is_measured_without_torch(measured):
     assert {tuple(answer["modules"]) for *_, answer in workers} == {("onnxruntime",)}
 
 
+def test_no_engine_is_loaded_before_a_measuring_process_starts_its_clock():
+    code = "import sys, compressor.benchmark.worker; print({'onnxruntime', 'torch', 'scipy'} & {*sys.modules})"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "set()\n"
+
+
+def test_every_name_that_the_package_offers_is_there():
+    assert all(getattr(benchmark_package, name) is not None for name in benchmark_package.__all__)
+    assert not hasattr(benchmark_package, "guess")
+
+
 def test_every_cell_keeps_every_sample(measured):
     benchmark, *_ = measured
     assert [(row.model, row.batch_size, row.sequence_length) for row in benchmark.latency] == [
@@ -126,6 +139,32 @@ def test_the_copy_gives_the_noise_floor_and_no_row(measured):
     benchmark, *_ = measured
     assert benchmark.noise_floor >= 0
     assert {cost.model for cost in benchmark.costs} == {"one", "two"}
+    assert {row.model for row in benchmark.load} == {"one", "two"}
+
+
+def test_every_model_is_loaded_with_every_number_of_callers_in_every_process(measured):
+    benchmark, workers, _ = measured
+    assert [(row.model, row.clients, len(row.rates), row.calls) for row in benchmark.load] == [
+        (name, clients, 2, (5, 5))
+        for name in ("one", "two")
+        for clients in (1, 3)  # one pass over the five texts
+    ]
+    told = [answer["load"][1]["rate"] for _, label, _, answer in workers if label == "two on cpu"]
+    assert benchmark.load[3].rates == tuple(told)
+    assert benchmark.load[0].tokens == 5.2 + 2
+
+
+def test_the_copy_of_the_noise_pair_is_not_loaded(measured):
+    _, workers, _ = measured
+    assert {tuple(job["clients"]) for _, label, job, _ in workers if "copy" in label} == {()}
+
+
+def test_costs_tell_where_the_nodes_run(measured):
+    benchmark, *_ = measured
+    # Add, Cast, ReduceMean and MatMul; onnxruntime may fold or fuse, but leaves a product somewhere.
+    for cost in benchmark.costs:
+        assert list(cost.nodes) == ["CPUExecutionProvider"]
+        assert 1 <= cost.nodes["CPUExecutionProvider"] <= 4
 
 
 def test_costs_name_the_inputs_that_the_model_took(measured):
@@ -153,10 +192,13 @@ def test_a_torch_folder_is_measured_in_fp32_with_the_same_inputs_and_threads(tmp
     folder = tiny.teacher_folder(tmp_path / "teacher")
     write_cells(cells(tokens(), (1,), (8,), BUDGET), tmp_path / "cells.npz")
     job = {"kind": "torch", "path": str(folder), "provider": "cpu", "threads": 1, "cells": str(tmp_path / "cells.npz")}
-    job["budget"] = vars(BUDGET)
+    job |= {"budget": vars(BUDGET), "clients": [2], "precision": "fp32"}
     answer = run_process("compressor.benchmark.worker", job, 1, TEACHER, 120.0)
     assert (answer["provider"], answer["threads"], tuple(answer["inputs"])) == ("cpu", 1, INPUTS)
     assert [len(cell["samples"]) for cell in answer["cells"]] == [5, 3]
+    assert [(load["clients"], len(load["samples"])) for load in answer["load"]] == [(2, 5)]
+    assert answer["nodes"] == {}
+    assert answer["modules"] == ["torch", "transformers"]  # and not the engine that it is compared with
 
 
 # --- conditions that do not hold ---
@@ -173,7 +215,7 @@ def test_cuda_without_cuda_stops_before_anything_is_measured(monkeypatch):
 def _answer(**changes):
     digests = [cell.digest for cell in cells(tokens(), (1,), (8,), BUDGET)]
     timings = [{"samples": [1.0], "warmup_calls": 2, "steady": False, "digest": digest} for digest in digests]
-    answer = {"threads": 1, "provider": "cpu", "inputs": ["input_ids"], "cells": timings}
+    answer = {"threads": 1, "provider": "cpu", "inputs": ["input_ids"], "nodes": {}, "cells": timings, "load": []}
     costs = dict.fromkeys(("load_ms", "first_ms", "import_ms", "peak_rss_bytes"), 1.0)
     return {**answer, **costs, **changes}
 
@@ -204,9 +246,10 @@ def test_a_process_under_other_conditions_is_an_error(monkeypatch, changes: dict
 
 
 def test_a_model_that_cannot_run_there_is_noted_and_left_out(monkeypatch):
-    answers = [_answer(), {"skipped": "this torch has no CUDA"}]
+    answers = [_answer(), *[{"skipped": "this torch has no CUDA"}] * 2]
     benchmark = _measure_with(monkeypatch, answers, provider="cuda")
     assert "a on cuda was not measured: this torch has no CUDA." in benchmark.notes
+    assert "a (fp16) on cuda was not measured: this torch has no CUDA." in benchmark.notes
     assert {row.provider for row in benchmark.latency} == {"cpu"}
 
 
@@ -237,6 +280,77 @@ def test_a_process_on_a_quiet_machine_is_measured_once_and_nothing_is_said(monke
     answer["cells"] = [{**cell, "steady": True} for cell in answer["cells"]]
     benchmark = _measure_with(monkeypatch, [answer], budget=replace(BUDGET, repeated_share=1.0))
     assert benchmark.notes == ()
+
+
+def _timed(samples):
+    """A process's answer with the same time in every cell."""
+    answer = _answer()
+    answer["cells"] = [{**cell, "samples": [samples], "steady": True} for cell in answer["cells"]]
+    return answer
+
+
+def _measure_two(monkeypatch, first, second, **changes):
+    """Run a benchmark of two models whose processes take these milliseconds, round by round."""
+    calls = {"a on cpu": iter(first), "b on cpu": iter(second)}
+
+    def run(module, job, threads, label, timeout):
+        return {"threads": 1, "gflops": 1.0, "bandwidth": 1.0} if "machine" in module else _timed(next(calls[label]))
+
+    monkeypatch.setattr(rounds, "run_process", run)
+    monkeypatch.setattr(rounds, "others_share", lambda *_: 0.0)
+    events = []
+    recipe = BenchmarkRecipe(threads=1, rounds=3, batch_sizes=(1,), sequence_lengths=(8,), noise_pair=False)
+    models = [MeasuredModel(name, "onnx", Path(name)) for name in "ab"]
+    recipe = recipe.model_copy(update=changes)
+    return measure(models, recipe, tokens(), budget=BUDGET, listen=events.append), events
+
+
+QUIET, LOUD = [10.0, 10.1, 10.0, 10.1] * 5, [10.0, 12.0, 9.0, 14.0] * 5
+
+
+def test_rounds_end_at_the_least_number_where_ratios_are_known(monkeypatch):
+    benchmark, _ = _measure_two(monkeypatch, QUIET, QUIET[::-1])
+    assert {row.processes for row in benchmark.latency} == {3}
+    assert benchmark.notes == ()
+
+
+def test_rounds_go_on_to_the_limit_where_ratios_stay_unknown_and_that_is_told(monkeypatch):
+    benchmark, events = _measure_two(monkeypatch, LOUD, QUIET, max_rounds=7)
+    assert {row.processes for row in benchmark.latency} == {7}
+    (note,) = benchmark.notes
+    assert note.startswith("After 7 rounds a ratio at one text of its own length is known to ±")
+    assert note.endswith("% only: measure on a quieter machine, or with more --max-rounds.")
+    steps = [(event.step, event.total) for event in events if isinstance(event, Progress)]
+    assert steps[5:8] == [(6, 6), (7, 8), (8, 8)]
+    assert steps[-1] == (14, 14)
+
+
+def test_rounds_end_as_soon_as_ratios_are_known_and_their_number_is_told(monkeypatch):
+    first = [10.0, 11.0, 10.5, *[10.3, 10.35] * 9]
+    benchmark, _ = _measure_two(monkeypatch, first, [10.0] * 20)
+    done = benchmark.latency[0].processes
+    assert 3 < done < 15
+    assert benchmark.notes == (
+        f"{done} rounds in place of 3, until every ratio at one text of its own length was known to ±3.5%, or to a "
+        "tenth of itself. Only the width of the intervals decided.",
+    )
+
+
+@pytest.mark.parametrize(("least", "most", "done"), [(4, 2, 4), (2, 15, 2), (1, 15, 1)])
+def test_no_more_rounds_than_asked_for_where_the_limit_is_lower_or_a_spread_cannot_be_known(
+    monkeypatch, least: int, most: int, done: int
+):
+    benchmark, _ = _measure_two(monkeypatch, LOUD, QUIET, rounds=least, max_rounds=most)
+    assert {row.processes for row in benchmark.latency} == {done}
+
+
+def test_the_copy_is_compared_with_its_original_alone_and_providers_are_kept_apart():
+    a, copy, b = (MeasuredModel(name, "onnx", Path("x")) for name in ("a", "a (copy)", "b"))
+    quiet, loud = [_timed(time) for time in QUIET[:5]], [_timed(time) for time in LOUD[:5]]
+    assert conditions.well_known({(a, "cpu"): quiet, (b, "cuda"): loud})
+    assert conditions.well_known({(copy, "cpu"): loud, (b, "cpu"): quiet, (b, "cuda"): []})
+    assert not conditions.well_known({(copy, "cpu"): loud, (a, "cpu"): quiet})
+    assert not conditions.well_known({(b, "cpu"): loud, (a, "cpu"): quiet})
 
 
 def test_the_share_of_others_is_what_is_not_our_own(monkeypatch):

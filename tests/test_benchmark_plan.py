@@ -9,7 +9,7 @@ import pytest
 from compressor.artifacts import MachineBounds
 from compressor.benchmark import Budget, MeasuredModel, TokenRows, encoder_flops, floor_ms
 from compressor.benchmark.inputs import cells, read_cells, sample_rows, write_cells
-from compressor.benchmark.plan import check_providers, contestants, schedule, thread_budget
+from compressor.benchmark.plan import check_providers, contestants, original_name, schedule, thread_budget
 from compressor.benchmark.timing import is_steady, time_cell
 from compressor.errors import ProviderError, RecipeError
 
@@ -46,6 +46,19 @@ def test_a_model_without_cuda_kernels_is_measured_on_the_cpu_alone():
     models = [MeasuredModel("a", "onnx", Path("a")), MeasuredModel("b", "onnx", Path("b"), ("cpu",))]
     field = contestants(models, ("cpu", "cuda"), noise_pair=False)
     assert [(model.name, provider) for model, provider in field] == [("a", "cpu"), ("b", "cpu"), ("a", "cuda")]
+
+
+def test_torch_runs_in_half_precision_too_where_there_is_a_gpu_and_nowhere_else():
+    models = [MeasuredModel("a", "torch", Path("a")), MeasuredModel("b", "onnx", Path("b"))]
+    field = contestants(models, ("cpu", "cuda"), noise_pair=False)
+    assert [(model.name, model.precision, provider) for model, provider in field] == [
+        ("a", "fp32", "cpu"), ("b", "fp32", "cpu"),
+        ("a", "fp32", "cuda"), ("a (fp16)", "fp16", "cuda"), ("b", "fp32", "cuda"),
+    ]  # fmt: skip
+
+
+def test_a_copy_and_a_half_precision_variant_are_fed_what_their_original_is():
+    assert [original_name(name) for name in ("a", "a (copy)", "a (fp16)")] == ["a", "a", "a"]
 
 
 def test_cuda_without_cuda_is_an_error_that_says_what_there_is():

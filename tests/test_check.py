@@ -13,9 +13,10 @@ from compressor.cli import main
 from compressor.errors import ManifestError, RecipeError, UserError
 from compressor.recipe import DataRecipe
 from compressor.runtime.manifest import Manifest, TeacherEntry, describe_file, read_manifest, write_manifest
+from compressor.tasks import TASKS, Kind
 from compressor.upkeep import evidence
 from compressor.upkeep.check import CheckRequest, check
-from tests import checked, deployed, exported, tiny
+from tests import checked, deployed, exported, tiny, tiny_data
 
 FASTER = {checked.FP32: (3.0, 3.1, 3.0), checked.INT8: (1.0, 1.0, 1.1)}
 
@@ -115,18 +116,16 @@ def test_a_model_that_does_not_load_fails(folder):
 # --- parity -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def with_torch(tmp_path_factory) -> Path:
+def write_with_torch(folder: Path, kind: Kind = "single-label") -> Path:
     """A folder with safetensors beside their own export."""
-    folder = tmp_path_factory.mktemp("parity")
-    sample = exported.sample("bert")
+    sample, task = exported.sample("bert", kind), TASKS[kind]
     sample.model.save_pretrained(folder)
     tiny.tokenizer().backend_tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "onnx").mkdir()
     (folder / checked.FP32).write_bytes(sample.exported.path.read_bytes())
     manifest = Manifest(
-        task="text-classification",
-        labels=("negative", "positive"),
+        task=task.name,
+        labels=tiny.LABELS.get(kind, ()),
         inputs=tuple(sample.exported.input_names),
         max_length=exported.MAX_LENGTH,
         pad_token_id=0,
@@ -134,14 +133,30 @@ def with_torch(tmp_path_factory) -> Path:
         files={checked.FP32: describe_file(folder / checked.FP32, "fp32")},
         teacher=TeacherEntry("bert", "0" * 64),
         created="2026-01-01T00:00:00+00:00",
+        kind=kind,
+        outputs=task.outputs,
     )
     write_manifest(folder, manifest)
     return folder
 
 
+@pytest.fixture(scope="module")
+def with_torch(tmp_path_factory) -> Path:
+    return write_with_torch(tmp_path_factory.mktemp("parity"))
+
+
 def parity(folder: Path) -> tuple[str, str]:
     gate = evidence.parity(evidence.Folder(folder, read_manifest(checked.seal(folder)), True, None, ""))
     return gate.status, gate.reason
+
+
+@pytest.mark.parametrize("kind", ["token-classification", "feature-extraction"])
+def test_parity_of_another_task_is_that_of_its_outputs(tmp_path, kind):
+    folder = write_with_torch(tmp_path, kind)
+    status, reason = parity(folder)
+    assert (status, reason.partition(" ")[0], "0 decisions changed, 4 shapes" in reason) == ("PASS", "outputs", True)
+    tiny.model("bert", kind=kind, num_hidden_layers=exported.LAYERS, seed=5).save_pretrained(folder)
+    assert parity(folder)[0] == "FAIL"
 
 
 def test_parity_passes_where_the_onnx_file_is_the_export_of_the_safetensors(with_torch):
@@ -163,13 +178,13 @@ def test_parity_fails_where_the_safetensors_are_of_another_model(with_torch):
 
 
 def test_a_recorded_drop_beyond_the_limit_fails(tmp_path):
-    folder = checked.write(tmp_path / "worse", accuracy=0.915)
+    folder = checked.write(tmp_path / "worse", score=0.915)
     assert failed(folder, max_drop=1.0) == ["accuracy"]
     assert failed(folder, max_drop=1.5) == []
 
 
 def test_an_accuracy_that_is_no_number_fails(tmp_path):
-    assert "accuracy" in failed(checked.write(tmp_path / "odd", accuracy=float("nan")))
+    assert "accuracy" in failed(checked.write(tmp_path / "odd", score=float("nan")))
 
 
 def test_accuracy_is_measured_on_the_data_given(folder, tmp_path):
@@ -199,7 +214,7 @@ def test_a_teacher_whose_labels_stand_in_another_order_is_judged_by_their_names(
 
 
 def test_a_drop_against_the_baseline_fails(folder, tmp_path):
-    baseline = checked.write(tmp_path / "out now", accuracy=0.95)
+    baseline = checked.write(tmp_path / "out now", score=0.95)
     assert failed(folder, baseline=baseline) == ["accuracy"]
 
 
@@ -209,6 +224,100 @@ def test_a_file_that_grew_fails(folder, tmp_path):
     checked.model_row(told, "student_int8")["size_bytes"] //= 2
     baseline.write_text(json.dumps(told))
     assert failed(folder, baseline=baseline) == ["size"]
+
+
+# --- other tasks ------------------------------------------------------------------------------
+
+KINDS = [kind for kind in TASKS if kind != "single-label"]
+
+
+def held_out(kind: Kind, folder: Path) -> DataRecipe:
+    return DataRecipe(source=str(next(tiny_data.write(kind, folder).glob("test.*"))))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sound_folder_of_every_task_is_as_good_as_its_teacher_on_the_data(tmp_path, kind):
+    folder = checked.write_kind(tmp_path / "run", kind)
+    data, title = held_out(kind, tmp_path / "data"), TASKS[kind].metric_title
+    found = rows(folder, data=data, teacher=folder, timing=False)
+    named = "PASS" if TASKS[kind].named else "SKIP"
+    assert {name: status for name, (status, _) in found.items()} == {
+        "files": "PASS", "labels": named, "report": "PASS", "loads": "PASS", "parity": "SKIP", title: "PASS",
+        "size": "SKIP", "speed-up": "SKIP", "latency": "SKIP",
+    }  # fmt: skip
+    assert "on 48 rows" in found[title][1]
+    assert "the teacher on the same rows" in found[title][1]
+    assert ": 0.0 points, 1 may be lost" in found[title][1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "score"),
+    [("multi-label", "100.0%"), ("token-classification", "100.0%"), ("question-answering", "100.0%")],
+)
+def test_what_a_perfect_model_scores_is_measured_through_the_runtime(tmp_path, kind, score):
+    folder, data = checked.write_kind(tmp_path / "run", kind), held_out(kind, tmp_path / "data")
+    reason = rows(folder, data=data, timing=False)[TASKS[kind].metric_title][1]
+    assert reason.startswith(f"{score} on 48 rows (all rows of test")
+    assert "its teacher in the report 90.0%: +10.0 points" in reason
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_worse_model_of_every_task_fails_whatever_its_report_says(tmp_path, kind):
+    teacher, worse = checked.write_kind(tmp_path / "teacher", kind), checked.write_kind(tmp_path / "run", kind, shift=7)
+    data = held_out(kind, tmp_path / "data")
+    assert failed(worse, data=data, teacher=teacher, timing=False) == [TASKS[kind].metric_title]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flipped_weight_byte_fails_for_every_task(tmp_path, kind):
+    folder = checked.write_kind(tmp_path / "run", kind)
+    deployed.damage(folder / checked.FP32)
+    found = rows(folder, data=held_out(kind, tmp_path / "data"), timing=False)
+    assert [name for name, (status, _) in found.items() if status == "FAIL"] == ["files"]
+    assert found["loads"] == ("SKIP", "files are damaged, and are not loaded")
+
+
+def test_embeddings_without_their_teacher_are_taken_from_the_report_and_that_is_said(tmp_path):
+    folder = checked.write_kind(tmp_path / "run", "feature-extraction")
+    data = held_out("feature-extraction", tmp_path / "data")
+    status, reason = rows(folder, data=data, timing=False)[TASKS["feature-extraction"].metric_title]
+    assert status == "PASS"
+    assert reason.startswith("0.900 on 300 test rows; its teacher in the report 0.900: 0.0 points")
+    assert "(embeddings are judged by the teacher's: --teacher)" in reason
+
+
+def test_thresholds_of_the_manifest_decide_which_labels_apply(tmp_path):
+    folder = checked.write_kind(tmp_path / "run", "multi-label")
+    checked.seal(folder, settings={"thresholds": [0.999999, 0.999999, 0.999999]})
+    assert failed(folder, data=held_out("multi-label", tmp_path / "data"), timing=False) == ["micro F1"]
+
+
+def test_the_report_of_a_model_for_another_task_fails(tmp_path):
+    folder = checked.write_kind(tmp_path / "run", "multi-label")
+    checked.edit_json(folder / "report/report.json", kind="regression")
+    reason = rows(checked.seal(folder), timing=False)["report"][1]
+    assert reason == "it is about regression, the manifest about multi-label"
+
+
+def test_a_baseline_of_another_task_is_the_users_error(folder, tmp_path):
+    baseline = checked.write_kind(tmp_path / "out now", "regression")
+    with pytest.raises(RecipeError, match="is of a model for regression"):
+        rows(folder, baseline=baseline)
+
+
+def test_pairs_for_a_model_of_single_texts_fail(folder, tmp_path):
+    data = tiny_data.write("single-label", tmp_path / "data", pairs=True)
+    status, reason = rows(folder, data=DataRecipe(source=str(data / "test.jsonl")))["accuracy"]
+    assert (status, reason) == ("FAIL", "The data hold pairs; the model takes text.")
+
+
+def test_an_install_that_cannot_measure_a_task_says_so(tmp_path, monkeypatch):
+    folder = checked.write_kind(tmp_path / "run", "token-classification")
+    monkeypatch.setattr("compressor.upkeep.check.find_spec", lambda name: None)
+    with pytest.raises(
+        UserError, match="This install cannot measure entity F1: datasets, scipy, transformers not found"
+    ):
+        rows(folder, data=held_out("token-classification", tmp_path / "data"))
 
 
 # --- speed ------------------------------------------------------------------------------------

@@ -26,8 +26,9 @@ ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "transformers", "datasets", "onnx", "onnxruntime", "numpy", "compressor.pipeline")
 REPORT: dict[str, Any] = {
     "verdict": {"sentence": "Ship it [really]."},
+    "metric": {"name": "accuracy", "title": "accuracy", "share": True, "row_word": "test row"},
     "models": [
-        {"name": name, "size_bytes": 2e6, "accuracy": 0.5, "ci95": [0.4, 0.6], "agreement_with_teacher": 1.0}
+        {"name": name, "size_bytes": 2e6, "score": 0.5, "ci95": [0.4, 0.6], "agreement_with_teacher": 1.0}
         for name in ("teacher_onnx", "student_onnx")
     ],
     "latency": [
@@ -250,6 +251,27 @@ def test_predict_as_json_holds_the_scores_of_all_labels(folder: Path, capsys: py
         "text": "good", "label": expected.label, "score": expected.score, "scores": dict(expected.scores)
     }  # fmt: skip
     assert set(found["scores"]) == set(deployed.LABELS)
+
+
+def test_predict_calibrated_divides_by_the_models_temperature(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = deployed.write(tmp_path / "run")
+    files = json.loads((run / "manifest.json").read_text())["files"]
+    deployed.edit(run, files={**files, "onnx/model.onnx": {**files["onnx/model.onnx"], "temperature": 4.0}})
+    scores = []
+    for flags in ([], ["--calibrated"]):
+        assert main(["predict", str(run), "good", "--json", *flags]) == 0
+        scores.append(json.loads(capsys.readouterr().out)["scores"])
+    softened = {label: score ** (1 / 4.0) for label, score in scores[0].items()}
+    assert scores[1] == pytest.approx(
+        {label: value / sum(softened.values()) for label, value in softened.items()}, rel=1e-4
+    )
+
+
+def test_predict_calibrated_without_a_temperature_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(folder), "good", "--calibrated"]) == 2
+    assert "has no temperature for onnx/model.onnx: its scores cannot be calibrated." in capsys.readouterr().err
 
 
 def test_predict_takes_an_argument_that_is_not_utf_8(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from compressor.evaluation import company
 from compressor.runtime import open_session
+from compressor.tasks import TASKS
 from tests import deployed
 
 ROWS = [
@@ -25,10 +26,10 @@ class OneScale:
 
     inputs: tuple[str, ...] = ("input_ids", "attention_mask")
 
-    def run(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
+    def run_all(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         sums = (feeds["input_ids"] * feeds["attention_mask"]).sum(axis=1).astype(np.float32)
         scale = sums.max() / 3
-        return np.stack([np.rint(sums / scale), np.full_like(sums, 1.5)], axis=1).astype(np.float32)
+        return [np.stack([np.rint(sums / scale), np.full_like(sums, 1.5)], axis=1).astype(np.float32)]
 
 
 def test_a_model_that_masks_its_padding_gives_the_same_answer_in_any_company(tmp_path: Path) -> None:
@@ -54,9 +55,9 @@ def test_a_model_that_reads_its_padding_is_found_out() -> None:
 class _Unmasked:
     inputs = ("input_ids",)
 
-    def run(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
+    def run_all(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         sums = feeds["input_ids"].sum(axis=1, keepdims=True).astype(np.float32)
-        return np.concatenate([sums, -sums], axis=1)
+        return [np.concatenate([sums, -sums], axis=1)]
 
 
 @pytest.mark.parametrize(("lengths", "rows"), [([5] * 10, 10), ([5] * 9000, 256), ([512] * 9000, 32), ([90_000], 1)])
@@ -64,3 +65,50 @@ def test_the_sample_is_bounded_in_rows_and_tokens_and_spread_over_the_split(leng
     found = company.sample(lengths)
     assert len(found) == rows
     assert (found[0], found[-1]) == (0, len(lengths) - 1)
+
+
+@dataclass(frozen=True)
+class Tagger:
+    """Says of each token its own id; of padding something else at every width."""
+
+    inputs: tuple[str, ...] = ("input_ids", "attention_mask")
+    outputs: int = 1
+
+    def run_all(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        ids = np.where(feeds["attention_mask"] > 0, feeds["input_ids"], 1000 * feeds["input_ids"].shape[1])
+        if self.outputs == 2:
+            return [ids.astype(np.float32)] * 2
+        return [np.stack([ids, -ids], axis=-1).astype(np.float32)]
+
+
+@pytest.mark.parametrize(("kind", "outputs"), [("token-classification", 1), ("question-answering", 2)])
+def test_what_a_model_says_about_padding_is_no_answer(kind: str, outputs: int) -> None:
+    found = company.measure("student_onnx", Tagger(outputs=outputs), ROWS, 0, TASKS[kind])
+    assert (found.padded_difference, found.batched_difference) == (0.0, 0.0)
+    assert (found.padded_labels, found.batched_labels) == (0, 0)
+
+
+def test_a_tag_that_changes_in_a_batch_is_a_changed_text() -> None:
+    class Unsteady(Tagger):
+        def run_all(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+            found = super().run_all(feeds)[0]
+            if len(found) > 1:
+                found[:3, 0] *= -1
+            return [found]
+
+    found = company.measure("student_int8", Unsteady(), ROWS, 0, TASKS["token-classification"])
+    assert (found.padded_labels, found.batched_labels) == (0, 6)  # of two batches
+    assert found.batched_difference == 4.0
+
+
+def test_blocks_of_a_masked_language_model_go_in_small_batches() -> None:
+    class Filler:
+        inputs = ("input_ids",)
+
+        def run_all(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+            return [np.eye(80, dtype=np.float32)[feeds["input_ids"]] / len(feeds["input_ids"])]
+
+    rows = [{**row, "labels": [-100, row["input_ids"][1]] + [-100] * (len(row["input_ids"]) - 2)} for row in ROWS]
+    found = company.measure("student_onnx", Filler(), rows, 0, TASKS["fill-mask"])
+    assert (found.batch_size, found.padded_difference, found.batched_labels) == (8, 0.0, 0)
+    assert found.batched_difference > 0

@@ -1,5 +1,6 @@
 """compress compare: what changed between two runs, and only what can be compared."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def test_nothing_changed_between_a_run_and_itself_but_the_figures_are_shown():
     told = checked.report()
     found = changes(told, told)
     shown = {title for title, rows in found.items() if rows}
-    assert shown == {"Accuracy", "Speed over the own teacher"}
+    assert shown == {"Scores", "Speed over the own teacher"}
     assert {remark for _, _, remark in found["Speed over the own teacher"].values()} == {"no difference"}
 
 
@@ -57,17 +58,49 @@ def test_where_a_run_was_written_is_no_change():
 
 def test_accuracies_on_the_same_rows_say_whether_their_intervals_overlap():
     first, second = checked.report(), checked.report()
-    checked.model_row(first, "student_int8").update(accuracy=0.93, ci95=[0.92, 0.94])
-    checked.model_row(second, "student_int8").update(accuracy=0.91, ci95=[0.90, 0.915])
-    found = changes(first, second)["Accuracy"]["student_int8: accuracy"]
+    checked.model_row(first, "student_int8").update(score=0.93, ci95=[0.92, 0.94])
+    checked.model_row(second, "student_int8").update(score=0.91, ci95=[0.90, 0.915])
+    found = changes(first, second)["Scores"]["student_int8: accuracy"]
     assert found == ("93.0% (92.0% to 94.0%)", "91.0% (90.0% to 91.5%)", "−2.0 points; the intervals do not overlap")
-    assert "compress bench A B --data" in notes(first, second, "Accuracy")
+    assert "compress bench A B --data" in notes(first, second, "Scores")
 
 
 def test_other_data_are_said_and_their_accuracies_not_taken_for_comparable():
     first, second = checked.report(), checked.report(data={"fingerprint": "d" * 64})
     assert changes(first, second)["Data and teacher"]["fingerprint"] == ("c" * 12, "d" * 12, "")
-    assert "a difference may be the data's" in notes(first, second, "Accuracy")
+    assert "a difference may be the data's" in notes(first, second, "Scores")
+
+
+def test_scores_of_other_metrics_are_not_compared_and_that_is_said():
+    first, second = checked.report(), checked.report(metric={"name": "spearman", "title": "Spearman correlation"})
+    found = ("accuracy", "Spearman correlation", "the scores cannot be compared")
+    assert changes(first, second)["Scores"] == {"deciding metric": found}
+    assert notes(first, second, "Scores") == ""
+
+
+def test_a_metric_that_is_no_share_is_shown_as_a_number():
+    metric = {"name": "spearman", "title": "Spearman correlation", "share": False}
+    first, second = checked.report(metric=metric), checked.report(metric=metric)
+    checked.model_row(first, "student_int8").update(score=0.93, ci95=[0.92, 0.94])
+    checked.model_row(second, "student_int8").update(score=0.91, ci95=[0.90, 0.925])
+    found = changes(first, second)["Scores"]["student_int8: Spearman correlation"]
+    assert found == ("0.930 (0.920 to 0.940)", "0.910 (0.900 to 0.925)", "−0.020; the intervals overlap")
+
+
+def test_a_report_of_before_there_were_other_tasks_is_compared_with_a_new_one(tmp_path):
+    new = checked.report()
+    old = {key: value for key, value in new.items() if key not in ("kind", "metric")} | {"schema_version": 1}
+    names = ("score", "metrics")
+    old["models"] = []
+    for row in new["models"]:
+        accuracy, macro = row["metrics"]
+        found = {key: value for key, value in row.items() if key not in names} | {"accuracy": row["score"]}
+        found |= {"macro_f1": macro["estimate"], "macro_f1_ci95": [macro["low"], macro["high"]]}
+        assert (accuracy["name"], macro["name"]) == ("accuracy", "macro_f1")
+        old["models"].append(found)
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(old))
+    assert changes(read_report(path), new) == changes(new, new)
 
 
 def test_speed_is_the_ratio_to_the_own_teacher_and_slower_is_said_in_words():
@@ -119,11 +152,11 @@ def test_the_markdown_escapes_what_the_reports_say():
 
 
 def test_the_command_reads_folders_and_reports_and_writes_markdown(tmp_path, capsys):
-    folder = checked.write(tmp_path / "first", accuracy=0.92)
+    folder = checked.write(tmp_path / "first", score=0.92)
     other = checked.write(tmp_path / "second") / "report/report.json"
     assert main(["compare", str(folder), str(other), "--output", str(tmp_path / "out/compare.md")]) == 0
     assert "student_int8: accuracy" in capsys.readouterr().out
-    assert "### Accuracy" in (tmp_path / "out/compare.md").read_text(encoding="utf-8")
+    assert "### Scores" in (tmp_path / "out/compare.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +164,7 @@ def test_the_command_reads_folders_and_reports_and_writes_markdown(tmp_path, cap
     [
         ("{", "cannot be read"),
         ("[]", "schema_version None"),
-        ('{"schema_version": 2}', "schema_version 2; this compressor reads 1"),
+        ('{"schema_version": 3}', "schema_version 3; this compressor reads 2"),
         ('{"schema_version": 1, "verdict": {}}', "it has no headline.speedup"),
     ],
 )

@@ -50,7 +50,7 @@ from compressor.benchmark.plan import Budget
 from compressor.cli import main
 alternate = rounds.schedule
 rounds.schedule = lambda count, wanted: alternate(count, 1)
-rounds.Budget = lambda: Budget(warmup_seconds=0.02, timed_seconds=0.02, repeated_share=0)
+rounds.Budget = lambda: Budget(warmup_seconds=0.02, timed_seconds=0.02, repeated_share=0, load_texts=4)
 sys.exit(main(sys.argv[1:]))
 """
 

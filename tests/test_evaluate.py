@@ -3,27 +3,33 @@
 import numpy as np
 import pytest
 
+from compressor.answers import Answers
 from compressor.artifacts import ModelFacts
 from compressor.errors import StageError
 from compressor.evaluation import statistics
 from compressor.evaluation.evaluate import Evaluation, evaluate
+from compressor.evaluation.metrics import labelled
 
 NAMES = ("negative", "positive", "neutral")
 
 
 def facts(name: str, logits: np.ndarray) -> ModelFacts:
-    return ModelFacts(name, 100, 90, 10, 0, np.asarray(logits, dtype=np.float32))
+    return ModelFacts(name, 100, 90, 10, 0, answers(logits))
+
+
+def answers(logits: np.ndarray) -> Answers:
+    return Answers(np.asarray(logits, dtype=np.float32), np.arange(len(logits) + 1))
 
 
 def sure(predictions: list[int] | np.ndarray, classes: int = 3, scale: float = 3.0) -> np.ndarray:
     return np.eye(classes)[np.asarray(predictions)] * scale
 
 
-def compared(labels: list[int], teacher: list[int], student: list[int], **options: object) -> Evaluation:
-    return evaluate(
-        [facts("teacher", sure(teacher)), facts("student_onnx", sure(student))],
-        np.array(labels), NAMES, [f"text {index}" for index in range(len(labels))], **options,
-    )  # fmt: skip
+def compared(
+    labels: list[int], teacher: list[int], student: list[int], max_drop: float = 1.0, **options: object
+) -> Evaluation:
+    gold = labelled(labels, NAMES, [f"text {index}" for index in range(len(labels))], **options)
+    return evaluate([facts("teacher", sure(teacher)), facts("student_onnx", sure(student))], gold, max_drop=max_drop)
 
 
 def test_changed_rows_are_split_into_broken_repaired_and_moved() -> None:
@@ -44,7 +50,7 @@ def test_the_surest_flips_come_first() -> None:
     teacher, student = sure([0, 0, 0]), sure([1, 1, 1])
     student[2] *= 3
     models = [facts("teacher", teacher), facts("student_onnx", student)]
-    found = evaluate(models, np.zeros(3, dtype=int), NAMES, ["a", "b", "c"])
+    found = evaluate(models, labelled([0, 0, 0], NAMES, ["a", "b", "c"]))
     assert [flip.text for flip in found.comparisons[0].flips] == ["c", "a", "b"]
 
 
@@ -59,7 +65,7 @@ def test_the_verdict_is_about_the_last_model() -> None:
     models = [
         facts("teacher", sure(labels)), facts("student_onnx", sure(labels)), facts("student_int8", sure((labels + 1) % 3)),
     ]  # fmt: skip
-    found = evaluate(models, labels, NAMES, ["x"] * 900, max_drop=1.0)
+    found = evaluate(models, labelled(labels, NAMES, ["x"] * 900), max_drop=1.0)
     assert found.shipped == "student_int8"
     assert found.verdict.decision == "do not ship"
     assert found.comparisons[0].verdict.decision == "ship"
@@ -109,7 +115,7 @@ def test_drift_is_measured_between_int8_and_its_fp32_parent() -> None:
     parent, child = sure(labels), sure(labels)
     child[0, 0] -= 0.5
     models = [facts("teacher", parent), facts("student_onnx", parent), facts("student_int8", child)]
-    (drift,) = evaluate(models, labels, NAMES, ["a", "b"]).drifts
+    (drift,) = evaluate(models, labelled(labels, NAMES, ["a", "b"])).drifts
     assert (drift.model, drift.reference, drift.changed_labels) == ("student_int8", "student_onnx", 0)
     assert drift.max_abs_difference == pytest.approx(0.5)
 
@@ -121,9 +127,11 @@ def test_a_fitted_temperature_lowers_the_calibration_error_of_an_overconfident_m
     labels = np.array([rng.choice(3, p=row) for row in truth])
     models = [facts("teacher", logits[2000:]), facts("student_onnx", logits[2000:] * 5)]
     found = evaluate(
-        models, labels[2000:], NAMES, ["x"] * 2000,
-        validation_labels=labels[:2000], validation_logits={"student_onnx": logits[:2000] * 5},
-    ).scores  # fmt: skip
+        models,
+        labelled(labels[2000:], NAMES, ["x"] * 2000),
+        validation=labelled(labels[:2000], NAMES, ["x"] * 2000),
+        validation_answers={"student_onnx": answers(logits[:2000] * 5)},
+    ).scores
     assert found[0].temperature is None
     assert found[1].temperature == pytest.approx(5, rel=0.1)
     # What a model shows whose probabilities are the truth itself (Broecker and Smith 2007): with 2,000 rows not 0.
@@ -137,8 +145,9 @@ def test_a_fitted_temperature_lowers_the_calibration_error_of_an_overconfident_m
 def test_a_model_without_enough_mistakes_on_validation_rows_gets_no_temperature() -> None:
     labels = np.arange(300) % 3
     models = [facts("teacher", sure(labels)), facts("student_onnx", sure(labels))]
-    options = {"validation_labels": labels, "validation_logits": {"student_onnx": sure(labels)}}
-    scores = evaluate(models, labels, NAMES, ["x"] * 300, **options).scores[1]
+    gold = labelled(labels, NAMES, ["x"] * 300)
+    options = {"validation": gold, "validation_answers": {"student_onnx": answers(sure(labels))}}
+    scores = evaluate(models, gold, **options).scores[1]
     assert (scores.temperature, scores.ece_calibrated) == (None, None)
 
 
@@ -177,4 +186,4 @@ def test_a_model_no_better_than_the_most_frequent_label_is_named() -> None:
 )
 def test_what_cannot_be_compared_is_refused(models: list[ModelFacts], labels: list[int], message: str) -> None:
     with pytest.raises(StageError, match=message):
-        evaluate(models, np.array(labels, dtype=np.int64), NAMES, ["x"] * len(labels))
+        evaluate(models, labelled(labels, NAMES, ["x"] * len(labels)))

@@ -22,6 +22,12 @@ from compressor.graph import files as onnx_files
 from tests.exported import sample
 
 MODEL_TYPES = tuple(ARCHITECTURES)
+# Others fuse two attentions, two norms a layer and that of the embeddings, and two GELUs.
+EXPECTED_FUSIONS = {
+    "mobilebert": {"attention": (2, 2), "skip layer norm": (0, 0), "gelu": (0, 0)},
+    "deberta-v2": {"attention": (2, 2), "skip layer norm": (4, 4), "gelu": (2, 2)},
+    "modernbert": {"attention": (2, 2), "skip layer norm": (4, 4), "gelu": (2, 2)},
+}
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
@@ -43,10 +49,10 @@ def test_logits_are_large_enough_for_the_tolerance_to_mean_something(model_type:
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_every_block_is_fused(model_type: str) -> None:
+def test_every_block_that_can_be_is_fused(model_type: str) -> None:
     item = sample(model_type)
     counts = {count.kind: (count.expected, count.found) for count in item.exported.fusions}
-    assert counts == {"attention": (2, 2), "skip layer norm": (5, 5), "gelu": (2, 2)}
+    assert counts == EXPECTED_FUSIONS.get(model_type, {"attention": (2, 2), "skip layer norm": (5, 5), "gelu": (2, 2)})
     assert item.exported.warnings == ()
 
 
@@ -196,7 +202,7 @@ def compare(expected: list[list[float]], actual: list[list[float]]) -> ParityRow
 def test_a_changed_label_is_counted() -> None:
     row = compare([[0.0, 1.0], [1.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]])
     assert (row.changed_labels, row.max_abs_difference) == (1, 1.0)
-    with pytest.raises(ParityError, match="1 of 2 labels changed"):
+    with pytest.raises(ParityError, match="1 of 2 decisions changed"):
         parity.require([row])
 
 
@@ -209,17 +215,17 @@ def test_two_labels_that_torch_itself_cannot_tell_apart_may_change_places() -> N
 def test_a_difference_over_the_tolerance_fails_even_if_no_label_changes() -> None:
     row = compare([[0.0, 1.0]], [[0.0, 1.0002]])
     assert row.changed_labels == 0
-    with pytest.raises(ParityError, match=r"logits by up to 0\.0002 \(tolerance 0\.0001\)"):
+    with pytest.raises(ParityError, match=r"outputs by up to 0\.0002 \(tolerance 0\.0001\)"):
         parity.require([row])
 
 
 def test_not_a_number_is_never_within_the_tolerance() -> None:
-    with pytest.raises(ParityError, match="logits by up to nan"):
+    with pytest.raises(ParityError, match="outputs by up to nan"):
         parity.require([compare([[0.0, 1.0]], [[0.0, float("nan")]]), compare([[0.0, 1.0]], [[0.0, 1.0]])])
 
 
 def test_logits_of_another_shape_fail() -> None:
-    with pytest.raises(ParityError, match="logits by up to inf"):
+    with pytest.raises(ParityError, match="outputs by up to inf"):
         parity.require([compare([[0.0, 1.0]], [[0.0, 1.0, 2.0]])])
 
 

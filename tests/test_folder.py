@@ -17,9 +17,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from compressor.architectures import architecture_of
 from compressor.artifacts import ExportedModel, QuantizedModel, Teacher
-from compressor.errors import OutputError, TeacherError
+from compressor.errors import OutputError, StageError, TeacherError
 from compressor.folder import check_output, staging, write_manifest, write_ort_config, write_student
+from compressor.pooling import Pooling, read_pooling
 from compressor.runtime import Predictor, read_manifest, verify
+from compressor.tasks import TASKS, Kind
 
 from . import deployed, tiny
 
@@ -339,9 +341,7 @@ def test_a_written_folder_is_verified_and_deployed(teacher: Teacher, tmp_path: P
         write_ort_config(stage, model, small)
         (stage / "report").mkdir()
         (stage / "report/report.json").write_text("{}")
-        written = write_manifest(
-            stage, task="text-classification", teacher=teacher, exported=model, max_length=32, quantized=small
-        )
+        written = write_manifest(stage, teacher=teacher, exported=model, max_length=32, quantized=small)
     manifest = read_manifest(tmp_path / "run")
     verify(tmp_path / "run", manifest)
     assert manifest == written
@@ -351,9 +351,7 @@ def test_a_written_folder_is_verified_and_deployed(teacher: Teacher, tmp_path: P
 def test_the_manifest_lists_every_file_and_what_is_in_it(teacher: Teacher, tmp_path: Path) -> None:
     model, small = exported(tmp_path), quantized(tmp_path)
     write_student(tmp_path, teacher.model, teacher.tokenizer, teacher.max_length)
-    manifest = write_manifest(
-        tmp_path, task="text-classification", teacher=teacher, exported=model, max_length=32, quantized=small
-    )
+    manifest = write_manifest(tmp_path, teacher=teacher, exported=model, max_length=32, quantized=small)
     assert set(manifest.files) == {
         "config.json", "model.safetensors", "onnx/model.onnx", "onnx/model_quantized.onnx", "tokenizer.json",
         "tokenizer_config.json",
@@ -372,17 +370,73 @@ def test_the_manifest_lists_every_file_and_what_is_in_it(teacher: Teacher, tmp_p
 def test_the_manifest_says_on_which_side_the_teachers_tokenizer_cuts(teacher: Teacher, tmp_path: Path) -> None:
     tokenizer = tiny.tokenizer()
     tokenizer.truncation_side = "left"
-    facts = {"task": "text-classification", "exported": exported(tmp_path), "max_length": 32}
+    facts = {"exported": exported(tmp_path), "max_length": 32}
     write_student(tmp_path, teacher.model, tokenizer, teacher.max_length)
     write_manifest(tmp_path, teacher=replace(teacher, tokenizer=tokenizer), **facts)
     assert read_manifest(tmp_path).truncation_side == "left"
 
 
 def test_without_int8_the_fp32_model_is_the_default(teacher: Teacher, tmp_path: Path) -> None:
-    manifest = write_manifest(
-        tmp_path, task="text-classification", teacher=teacher, exported=exported(tmp_path), max_length=32
-    )
+    manifest = write_manifest(tmp_path, teacher=teacher, exported=exported(tmp_path), max_length=32)
     assert manifest.default_model == "onnx/model.onnx"
+
+
+SETTINGS: dict[Kind, dict[str, Any]] = {
+    "token-classification": {"doc_stride": 128, "scheme": "prefixed"},
+    "question-answering": {"doc_stride": 128, "max_answer_tokens": 30, "null_score": False},
+    "fill-mask": {"mask_token_id": 4},
+    "feature-extraction": {"pooling": "mean", "normalize": True, "dimension": 32},
+}
+
+
+def of_kind(teacher: Teacher, kind: Kind) -> Teacher:
+    model = tiny.model("bert", kind=kind)
+    return replace(teacher, model=model, task=TASKS[kind], labels=tiny.LABELS.get(kind, ()))
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_the_manifest_of_every_kind_says_how_it_is_run(teacher: Teacher, tmp_path: Path, kind: Kind) -> None:
+    source = of_kind(teacher, kind)
+    write_student(tmp_path, source.model, source.tokenizer, 48)
+    written = write_manifest(tmp_path, teacher=source, exported=exported(tmp_path), max_length=32)
+    assert written == read_manifest(tmp_path)
+    assert (written.task, written.kind, written.outputs) == (TASKS[kind].name, kind, TASKS[kind].outputs)
+    assert written.settings == SETTINGS.get(kind, {})
+    assert written.labels == tiny.LABELS.get(kind, ())
+
+
+def test_what_data_and_evaluation_know_goes_into_the_manifest(teacher: Teacher, tmp_path: Path) -> None:
+    facts = {"exported": exported(tmp_path), "max_length": 32}
+    settings = {"pairs": True, "thresholds": [0.5, 0.25, 1.0]}
+    write_manifest(tmp_path, teacher=of_kind(teacher, "multi-label"), settings=settings, **facts)
+    assert read_manifest(tmp_path).settings == settings
+    write_manifest(tmp_path, teacher=of_kind(teacher, "question-answering"), settings={"null_score": True}, **facts)
+    assert read_manifest(tmp_path).settings == {**SETTINGS["question-answering"], "null_score": True}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"thresholds": [0.5]}, "thresholds is [0.5] where a number from 0 to 1 for each label belongs."),
+        ({"doc_stride": 64}, "doc_stride is not a setting of multi-label."),
+    ],
+)
+def test_a_setting_that_no_reader_would_take_is_not_written(
+    teacher: Teacher, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(StageError) as caught:
+        write_manifest(
+            tmp_path, teacher=of_kind(teacher, "multi-label"), exported=exported(tmp_path), max_length=32,
+            settings=settings,
+        )  # fmt: skip
+    assert str(caught.value) == f"The manifest cannot be written: {message}"
+
+
+def test_a_sentence_encoder_is_written_as_sentence_transformers_reads_it(teacher: Teacher, tmp_path: Path) -> None:
+    write_student(tmp_path, of_kind(teacher, "feature-extraction").model, teacher.tokenizer, 48)
+    assert read_pooling(tmp_path) == Pooling("mean", normalize=True, max_length=48)
+    assert json.loads((tmp_path / "1_Pooling/config.json").read_text())["word_embedding_dimension"] == 32
+    assert AutoTokenizer.from_pretrained(tmp_path).model_max_length == 48
 
 
 @pytest.mark.parametrize(

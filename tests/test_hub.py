@@ -14,6 +14,7 @@ import pytest
 
 from compressor.errors import DataError, TeacherError, UserError
 from compressor.events import Event, Note
+from compressor.pooling import read_pooling
 from compressor.teacher import hub
 from compressor.teacher.checkpoint import Checkpoint, fingerprint
 from tests import tiny
@@ -122,6 +123,17 @@ def test_an_alias_downloads_config_weights_and_tokenizer_and_nothing_else(downlo
     files = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
     assert downloaded.outcome.files == files
     assert {line.rpartition("/")[2] for line in downloaded.requests if "/resolve/" in line} == set(files)
+
+
+def test_a_sentence_encoder_comes_with_how_it_pools(locate: Locate, tmp_path: Path) -> None:
+    """Without that a model of first tokens would be pooled by the mean, in silence."""
+    folder = tiny.teacher_folder(tmp_path / "published", kind="feature-extraction")
+    with Hub(models={"someone/embedder": folder}) as server:
+        found = Path(locate(server, "someone/embedder").path)
+    assert read_pooling(found) == read_pooling(folder)
+    assert (found / "modules.json").is_file()
+    assert (found / "1_Pooling/config.json").is_file()
+    assert (found / "sentence_bert_config.json").is_file()
 
 
 def test_download_progress_ends_with_all_bytes(published: Path, downloaded: Downloaded) -> None:

@@ -9,14 +9,22 @@ import compressor.runtime
 
 
 def test_the_package_offers_exactly_these_names():
-    assert compressor.__all__ == ["CompressorError", "Prediction", "Predictor", "Recipe", "Run", "compress"]
+    assert compressor.__all__ == [
+        "CompressorError",
+        "Prediction",
+        "Predictor",
+        "Recipe",
+        "Run",
+        "compress",
+        "load_student",
+    ]
     assert all(getattr(compressor, name) is not None for name in compressor.__all__)
 
 
 def test_the_runtime_offers_exactly_these_names():
     assert compressor.runtime.__all__ == [
-        "FileEntry", "Manifest", "Prediction", "Predictor", "Session", "TeacherEntry",
-        "available_cores", "open_session", "read_manifest", "verify",
+        "Answer", "Entity", "FileEntry", "Fill", "Manifest", "MultiLabelPrediction", "Prediction", "Predictor", "Score",
+        "Session", "TeacherEntry", "available_cores", "open_session", "read_manifest", "verify",
     ]  # fmt: skip
 
 

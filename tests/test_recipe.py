@@ -56,7 +56,7 @@ def test_a_recipe_is_frozen():
         ({"seed": -1}, "--seed -1: input should be greater than or equal to 0."),
         (
             {"soft-weight": 0, "hard-weight": 0},
-            "soft, hard and hidden weight are all 0: there is nothing to learn from.",
+            "the weights of all losses are 0: there is nothing to learn from.",
         ),
     ],
 )

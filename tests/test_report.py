@@ -11,6 +11,7 @@ import pytest
 
 from compressor.artifacts import Benchmark
 from compressor.evaluation.evaluate import evaluate
+from compressor.evaluation.metrics import labelled
 from compressor.report import document, model_card, write_report
 from compressor.report.markdown import markdown
 from compressor.report.write import render, to_json
@@ -87,7 +88,7 @@ def test_the_headline_follows_from_the_tables(written: dict) -> None:
     assert head["speedup"] == pytest.approx(p50["teacher_onnx"] / p50["student_int8"], rel=1e-3)
     assert head["speedup_ci95"][0] < head["speedup"] < head["speedup_ci95"][1]
     assert head["size_ratio"] == pytest.approx(438.2 / 67.6)
-    assert head["accuracy_retained"] == models["student_int8"]["accuracy"] / models["teacher"]["accuracy"]
+    assert head["score_retained"] == models["student_int8"]["score"] / models["teacher"]["score"]
 
 
 def test_percentiles_are_those_of_the_samples_beside_them(written: dict) -> None:
@@ -98,7 +99,7 @@ def test_percentiles_are_those_of_the_samples_beside_them(written: dict) -> None
 def test_without_an_int8_model_the_fp32_student_is_judged() -> None:
     full = findings()
     models, test = full.models[:3], full.corpus.splits["test"]
-    evaluation = evaluate(models, test.labels, LABELS, test.texts)
+    evaluation = evaluate(models, labelled(test.labels, LABELS, test.texts))
     found = document(replace(full, models=models, quantized=None, evaluation=evaluation))
     assert found["verdict"]["model"] == found["headline"]["model"] == "student_onnx"
     assert found["quantization"] is None
@@ -147,8 +148,8 @@ def test_a_file_whose_labels_depend_on_the_batch_is_a_caveat() -> None:
     steady, drifting = full.evaluation.company
     company = (steady, replace(drifting, batched_difference=1.4, batched_labels=5))
     found = document(replace(full, evaluation=replace(full.evaluation, company=company)))
-    assert "student_int8 gives 5 of 256 test texts another label in a batch of 32 than alone." in found["caveats"]
-    assert "logits within 1.4e+00, 5 labels changed" in markdown(found)
+    assert "student_int8 gives 5 of 256 test texts another answer in a batch of 32 than alone." in found["caveats"]
+    assert "outputs within 1.4e+00, 5 decisions changed" in markdown(found)
     assert not any("than alone" in text for text in document(full)["caveats"])
 
 
@@ -188,8 +189,8 @@ def test_the_markdown_fits_a_comment_and_its_table_has_one_row_per_model(written
 
 def test_the_markdown_says_in_one_line_what_padding_and_neighbours_change(written: dict) -> None:
     assert (
-        "The same text alone, padded, or in a batch (256 test texts): Student, ONNX fp32: logits within 1.4e-06, "
-        "0 labels changed; Student, ONNX int8: the same logits to the last bit, 0 labels changed."
+        "The same text alone, padded, or in a batch (256 test texts): Student, ONNX fp32: outputs within 1.4e-06, "
+        "0 decisions changed; Student, ONNX int8: the same output to the last bit, 0 decisions changed."
     ) in markdown(written).splitlines()
 
 
@@ -215,8 +216,8 @@ def test_the_card_is_read_by_the_hub_library_with_its_results() -> None:
     assert card.data.base_model == ["acme/bert-tickets"]
     assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "text-classification")
     assert {(item.metric_type, item.metric_value) for item in card.data.eval_results} == {
-        ("accuracy", shipped["accuracy"]),
-        ("f1", shipped["macro_f1"]),
+        ("accuracy", shipped["score"]),
+        ("f1", shipped["metrics"][1]["estimate"]),
     }
     assert {"onnx", "int8", "pruned"} <= set(card.data.tags)
 

@@ -138,12 +138,12 @@ class Recorder:
     """Stands in for a session and keeps the shapes that it is called with."""
 
     def __init__(self, session: Any) -> None:
-        self.session, self.inputs, self.path = session, session.inputs, session.path
+        self.session, self.inputs, self.outputs, self.path = session, session.inputs, session.outputs, session.path
         self.feeds: list[dict[str, np.ndarray]] = []
 
-    def run(self, feeds: dict[str, np.ndarray]) -> Any:
+    def run_all(self, feeds: dict[str, np.ndarray], names: Any) -> Any:
         self.feeds.append(feeds)
-        return self.session.run(feeds)
+        return self.session.run_all(feeds, names)
 
 
 def test_batches_hold_similar_lengths_and_keep_both_limits(original: Path) -> None:
@@ -159,10 +159,11 @@ def test_batches_hold_similar_lengths_and_keep_both_limits(original: Path) -> No
     assert padding < 0.1 * sum(rows * width for rows, width in shapes)
 
 
-def test_many_texts_are_taken_window_by_window(predict: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = predict.logits(TEXTS)
-    monkeypatch.setattr("compressor.runtime.predictor._WINDOW", 7)
-    np.testing.assert_allclose(predict.logits(TEXTS), whole, atol=1e-6)
+def test_many_texts_are_taken_chunk_by_chunk(original: Path, predict: Predictor) -> None:
+    chunked = Predictor(original, threads=1)
+    chunked._way = replace(chunked._way, chunk=7)
+    np.testing.assert_allclose(chunked.logits(TEXTS), predict.logits(TEXTS), atol=1e-6)
+    assert [found.label for found in chunked(TEXTS)] == [found.label for found in predict(TEXTS)]
 
 
 def test_padding_uses_the_manifests_id(folder: Path) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from compressor.errors import ManifestError
 from compressor.runtime.manifest import locate, read_manifest, verify, write_manifest
+from compressor.tasks import TASKS, Kind
 
-from . import deployed
+from . import deployed, deployed_tasks
 
 AGAIN = "Download or copy the folder again."
 
@@ -101,6 +102,74 @@ def test_a_file_found_in_the_folder_is_located(folder: Path) -> None:
     assert locate(folder, "onnx/model.onnx") == folder / "onnx/model.onnx"
 
 
+def test_a_manifest_of_before_the_other_kinds_is_a_single_label_one(folder: Path) -> None:
+    manifest = read_manifest(deployed.edit(folder, kind=None, outputs=None, settings=None))
+    assert (manifest.kind, manifest.outputs, manifest.settings) == ("single-label", ("logits",), {})
+
+
+@pytest.mark.parametrize("kind", [kind for kind, task in TASKS.items() if task.problem_type is None])
+def test_a_task_of_one_kind_names_it(kind: Kind, tmp_path: Path) -> None:
+    manifest = read_manifest(deployed.edit(deployed_tasks.write(tmp_path, kind), kind=None, outputs=None))
+    assert (manifest.kind, manifest.outputs) == (kind, TASKS[kind].outputs)
+
+
+def test_settings_of_a_later_version_are_passed_over(folder: Path) -> None:
+    assert read_manifest(deployed.edit(folder, settings={"margin": "?"})).settings == {"margin": "?"}
+
+
+def test_a_task_of_a_later_version_can_be_read(folder: Path) -> None:
+    manifest = read_manifest(deployed.edit(folder, task="summarization", kind=None, outputs=None))
+    assert (manifest.task, manifest.kind) == ("summarization", "")
+
+
+@pytest.mark.parametrize("kind", ["regression", "question-answering", "fill-mask", "feature-extraction"])
+def test_tasks_without_names_need_no_labels(kind: Kind, tmp_path: Path) -> None:
+    assert read_manifest(deployed.edit(deployed_tasks.write(tmp_path, kind), labels=[])).labels == ()
+
+
+BAD_SETTINGS: dict[str, tuple[Kind, dict[str, Any], str]] = {
+    "too few thresholds": (
+        "multi-label", {"thresholds": [0.5, 0.5]},
+        "thresholds is [0.5, 0.5] where a number from 0 to 1 for each label belongs",
+    ),
+    "a threshold above 1": (
+        "multi-label", {"thresholds": [0.5, 0.5, 1.5]},
+        "thresholds is [0.5, 0.5, 1.5] where a number from 0 to 1 for each label belongs",
+    ),
+    "a threshold that is none": (
+        "multi-label", {"thresholds": [0.5, True, None]},
+        "thresholds is [0.5, True, None] where a number from 0 to 1 for each label belongs",
+    ),
+    "pairs of another type": ("single-label", {"pairs": 1}, "pairs is 1 where true or false belongs"),
+    "a negative stride": (
+        "question-answering", {"doc_stride": -1}, "doc_stride is -1 where a number of tokens belongs"
+    ),
+    "no answer tokens": (
+        "question-answering", {"max_answer_tokens": 0}, "max_answer_tokens is 0 where a number of at least 1 belongs"
+    ),
+    "no answer of another type": (
+        "question-answering", {"null_score": 0.5}, "null_score is 0.5 where true or false belongs"
+    ),
+    "no mask": ("fill-mask", {}, "mask_token_id is not there"),
+    "a mask that is true": ("fill-mask", {"mask_token_id": True}, "mask_token_id is True where a token id belongs"),
+    "another scheme": (
+        "token-classification", {"scheme": "BIO2"}, "scheme is 'BIO2' where one of prefixed, plain, each belongs"
+    ),
+    "no pooling": ("feature-extraction", {"pooling": ""}, "pooling is '' where a name belongs"),
+    "no dimension": (
+        "feature-extraction", {"dimension": 0}, "dimension is 0 where a number of at least 1 belongs"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_SETTINGS)
+def test_settings_that_are_out_of_range_are_explained(name: str, tmp_path: Path) -> None:
+    kind, settings, message = BAD_SETTINGS[name]
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(deployed.edit(deployed_tasks.write(tmp_path, kind), settings=settings))
+    assert str(caught.value).replace(str(tmp_path), "DIR") == f"DIR/manifest.json: {message}.\n{AGAIN}"
+
+
 FILE = {"sha256": "0", "size_bytes": 1}
 OUTSIDE = "DIR/manifest.json names a file outside the folder: {!r}.\nDo not use this folder."
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -132,6 +201,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown side": (
         {"truncation_side": "middle"},
         f"DIR/manifest.json: truncation_side is 'middle' where right or left belongs.\n{AGAIN}",
+    ),
+    "settings of another type": (
+        {"settings": []},
+        f"DIR/manifest.json: settings is [] where an object belongs.\n{AGAIN}",
+    ),
+    "too many outputs": (
+        {"outputs": ["logits", "more"]},
+        f"DIR/manifest.json: outputs are logits, more where 1 answer single-label.\n{AGAIN}",
     ),
     "a negative padding": ({"pad_token_id": -1}, f"DIR/manifest.json: pad_token_id is -1.\n{AGAIN}"),
     "a default that is not listed": (

@@ -11,12 +11,22 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForSequenceClassification, BertForMaskedLM, BertForTokenClassification
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    BertForMaskedLM,
+    BertForTokenClassification,
+    PreTrainedTokenizerFast,
+)
 
 from compressor import teacher
 from compressor.architectures import ARCHITECTURES
 from compressor.errors import TeacherError
 from compressor.events import Event, Note
+from compressor.heads import outputs
+from compressor.pooling import Pooling
+from compressor.tasks import TASKS, Kind
 from compressor.teacher import TeacherFacts
 from compressor.teacher.hub import open_folder
 from tests import tiny
@@ -31,8 +41,8 @@ def folder(tmp_path: Path) -> Path:
     return tiny.teacher_folder(tmp_path / "teacher")
 
 
-def look(path: Path, listen: Callable[[Event], None] = lambda event: None) -> TeacherFacts:
-    return teacher.inspect(open_folder(path, "mine"), listen)
+def look(path: Path, listen: Callable[[Event], None] = lambda event: None, **asked: Any) -> TeacherFacts:
+    return teacher.inspect(open_folder(path, "mine"), listen, **asked)
 
 
 def refusal(path: Path) -> TeacherError:
@@ -114,7 +124,7 @@ def test_a_tagger_with_a_fitting_head_is_not_taken_for_a_classifier(folder: Path
     """Its head has the very names and shapes of a text classifier's."""
     BertForTokenClassification(tiny.model().config).save_pretrained(folder)
     heard: list[Event] = []
-    assert look(folder, heard.append).has_head is False
+    assert look(folder, heard.append, task="text-classification").has_head is False
     assert heard == [
         Note("mine is a BertForTokenClassification: its head is for another task and is replaced by a new one.")
     ]
@@ -136,16 +146,106 @@ def test_a_head_and_a_label_map_of_different_sizes_are_an_error(folder: Path) ->
 
 
 def test_one_output_is_a_regression(tmp_path: Path) -> None:
-    message = refusal(tiny.teacher_folder(tmp_path, labels=("score",))).message
-    assert message == "The head of mine has one output: it is a regression, not a text-classification."
+    facts = look(tiny.teacher_folder(tmp_path, labels=("score",)))
+    assert (facts.task.kind, facts.has_head, facts.labels) == ("regression", True, ("score",))
 
 
-def test_a_multi_label_head_is_refused(folder: Path) -> None:
-    edit(folder / "config.json", problem_type="multi_label_classification")
-    message = refusal(folder).message
-    assert message == (
-        "The head of mine is for multi_label_classification; only single-label classification is supported."
+def test_several_outputs_are_no_regression(folder: Path) -> None:
+    edit(folder / "config.json", problem_type="regression")
+    assert refusal(folder).message == (
+        "The head of mine predicts 2 values; only a regression of one value is supported."
     )
+
+
+def test_one_output_to_choose_from_is_refused(tmp_path: Path) -> None:
+    folder = tiny.teacher_folder(tmp_path, kind="token-classification", labels=("O",))
+    assert refusal(folder).message == (
+        "The head of mine has one output, but is for token-classification: there is nothing to choose from."
+    )
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_the_head_decides_the_task(kind: Kind, tmp_path: Path) -> None:
+    """But for masked words and sentence embeddings, which have to be asked for."""
+    folder = tiny.teacher_folder(tmp_path, kind=kind)
+    task = TASKS[kind]
+    found = look(folder, task=task.name if kind in ("fill-mask", "feature-extraction") else None)
+    assert (found.task, found.has_head, found.problem_open) == (task, True, False)
+    assert found.labels == (tiny.LABELS[kind] if task.named else None)
+
+
+@pytest.mark.parametrize("kind", ["fill-mask", "feature-extraction"])
+def test_a_pre_trained_model_or_sentence_encoder_is_to_become_a_classifier_by_default(
+    kind: Kind, tmp_path: Path
+) -> None:
+    facts = look(tiny.teacher_folder(tmp_path, kind=kind))
+    assert (facts.task.kind, facts.has_head, facts.problem_open, facts.pooling) == ("single-label", False, True, None)
+
+
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+def test_the_user_may_say_which_kind_of_classifier_a_new_head_is_for(problem: Any, tmp_path: Path) -> None:
+    facts = look(tiny.headless_folder(tmp_path), problem_type=problem)
+    assert (facts.task.problem_type, facts.has_head, facts.problem_open) == (problem, False, False)
+
+
+def test_a_head_whose_config_does_not_say_so_can_be_a_multi_label_one(folder: Path) -> None:
+    facts = look(folder, problem_type="multi_label_classification")
+    assert (facts.task.kind, facts.has_head) == ("multi-label", True)
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem", "outputs"),
+    [
+        (("no", "yes"), "regression", "2 outputs, which does not make a regression model"),
+        (("score",), "single_label_classification", "1 output, which does not make a single-label model"),
+    ],
+)
+def test_a_head_of_another_kind_than_was_asked_for_is_replaced_with_a_note(
+    labels: tuple[str, ...], problem: Any, outputs: str, tmp_path: Path
+) -> None:
+    heard: list[Event] = []
+    facts = look(tiny.teacher_folder(tmp_path, labels=labels), heard.append, problem_type=problem)
+    assert (facts.task.problem_type, facts.has_head) == (problem, False)
+    assert heard == [Note(f"The head of mine has {outputs}: it is replaced by a new one.")]
+
+
+def test_a_family_that_cannot_do_a_task_says_why(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compressor.teacher.inspection.supported", lambda architecture, task: "it has no such head")
+    error = refusal(folder)
+    assert error.message == "A bert model cannot be compressed for text-classification: it has no such head."
+    assert error.remedy == "Choose another task, or a model of another family."
+
+
+def test_masked_words_need_a_tokenizer_with_a_mask(tmp_path: Path) -> None:
+    folder = tiny.teacher_folder(tmp_path, kind="fill-mask")
+    path = folder / "tokenizer_config.json"
+    path.write_text(
+        json.dumps({key: value for key, value in json.loads(path.read_text()).items() if "mask" not in key})
+    )
+    with pytest.raises(TeacherError, match="has no mask token, which --task fill-mask needs"):
+        look(folder, task="fill-mask")
+
+
+def test_a_sentence_encoder_is_pooled_as_its_folder_says(tmp_path: Path) -> None:
+    folder = tiny.teacher_folder(tmp_path, kind="feature-extraction")
+    mean = look(folder, task="feature-extraction")
+    edit(folder / "1_Pooling/config.json", pooling_mode_mean_tokens=False, pooling_mode_cls_token=True)
+    edit(folder / "sentence_bert_config.json", max_seq_length=17)
+    first = look(folder, task="feature-extraction")
+    assert (mean.pooling, mean.max_length) == (Pooling("mean", True, 64), 64)
+    assert (first.pooling, first.max_length) == (Pooling("cls", True, 17), 17)
+    assert first.fingerprint != mean.fingerprint
+
+
+def test_a_plain_encoder_gives_embeddings_with_a_note_about_its_pooling(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    facts = look(tiny.headless_folder(tmp_path), heard.append, task="feature-extraction")
+    assert (facts.has_head, facts.pooling) == (True, Pooling())
+    assert heard == [
+        Note(
+            "mine does not say how it pools (there is no modules.json): the mean of its tokens is taken, and normalised."
+        )
+    ]
 
 
 def test_a_label_named_twice_is_refused(folder: Path) -> None:
@@ -270,6 +370,25 @@ def test_another_padding_id_would_shift_positions_and_is_refused(tmp_path: Path)
     folder = tiny.teacher_folder(tmp_path, "roberta")
     edit(folder / "config.json", pad_token_id=1)
     assert refusal(folder).message == "mine pads with token 0 by its tokenizer, 1 by its config."
+
+
+def test_a_sentencepiece_vocabulary_in_its_fast_form_is_loaded(tmp_path: Path) -> None:
+    """XLM-R, CamemBERT, ALBERT and DeBERTa come with one."""
+    pieces = [(piece, 0.0) for piece in ("<s>", "<pad>", "</s>", "<unk>", "<mask>")]
+    inner = Tokenizer(
+        models.Unigram([*pieces, *((f"▁{word}", -2.0) for word in tiny.NEUTRAL), ("▁", -5.0), ("好", -3.0)], unk_id=3)
+    )
+    inner.pre_tokenizer = pre_tokenizers.Metaspace()
+    inner.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    tiny.model("xlm-roberta", pad_token_id=1, bos_token_id=0, eos_token_id=2).save_pretrained(tmp_path)
+    PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", unk_token="<unk>", cls_token="<s>", sep_token="</s>",
+        mask_token="<mask>", model_max_length=64,
+    ).save_pretrained(tmp_path)  # fmt: skip
+    edit(tmp_path / "tokenizer_config.json", tokenizer_class="XLMRobertaTokenizer")
+    found = look(tmp_path).tokenizer
+    assert found.is_fast
+    assert found.convert_ids_to_tokens(found("the film 好")["input_ids"]) == ["<s>", "▁the", "▁film", "▁", "好", "</s>"]
 
 
 # --- load -----------------------------------------------------------------------------------
@@ -408,3 +527,85 @@ def test_a_fine_tuned_teacher_that_was_saved_loads_with_its_head(tmp_path: Path)
     again = teacher.load(checkpoint, teacher.inspect(checkpoint), fine_tuned=True)
     assert (again.labels, again.fine_tuned) == (("no", "maybe", "yes"), True)
     assert torch.equal(again.model(**inputs()).logits, found.model(**inputs()).logits)
+
+
+# --- every task -----------------------------------------------------------------------------
+
+
+def asked(kind: Kind) -> Any:
+    """What a user says to get a kind from an encoder without a head."""
+    return {"task": TASKS[kind].name, "problem_type": TASKS[kind].problem_type}
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_teacher_of_every_task_computes_what_it_was_saved_with(kind: Kind, family: str, tmp_path: Path) -> None:
+    folder = tiny.teacher_folder(tmp_path, family, kind=kind)
+    checkpoint = open_folder(folder, "mine")
+    facts = teacher.inspect(checkpoint, **asked(kind))
+    found = teacher.load(checkpoint, facts)
+    task = TASKS[kind]
+    own, expected = (outputs(task, model(**inputs(family))) for model in (found.model, tiny.model(family, kind=kind)))
+    assert all(torch.equal(one, two) for one, two in zip(own, expected, strict=True))
+    assert (found.task, found.labels) == (task, tiny.LABELS[kind] if task.named else ())
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert", "albert", "distilbert"])
+@pytest.mark.parametrize("kind", [kind for kind in TASKS if TASKS[kind].head])
+def test_a_new_head_of_every_task_is_found_again(kind: Kind, family: str, tmp_path: Path) -> None:
+    checkpoint = open_folder(tiny.headless_folder(tmp_path / "in", family), "mine")
+    facts = teacher.inspect(checkpoint, **asked(kind))
+    assert not facts.has_head
+    labels = tiny.LABELS[kind] if TASKS[kind].named else ()
+    one, two = (teacher.with_new_head(checkpoint, facts, labels, seed=5) for _ in range(2))
+    assert all(torch.equal(value, two.model.state_dict()[key]) for key, value in one.model.state_dict().items())
+    one.model.save_pretrained(tmp_path / "out")
+    one.tokenizer.save_pretrained(tmp_path / "out")
+    checkpoint = open_folder(tmp_path / "out", "mine")
+    again = teacher.load(checkpoint, teacher.inspect(checkpoint, task=TASKS[kind].name))
+    assert (again.task, again.labels) == (TASKS[kind], labels)
+    pairs = zip(
+        outputs(one.task, one.model(**inputs(family))), outputs(one.task, again.model(**inputs(family))), strict=True
+    )
+    assert all(torch.equal(first, second) for first, second in pairs)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_new_head_for_masked_words_shares_the_word_embeddings(family: str, tmp_path: Path) -> None:
+    folder = tiny.headless_folder(tmp_path, family)
+    checkpoint = open_folder(folder, "mine")
+    found = teacher.with_new_head(checkpoint, teacher.inspect(checkpoint, task="fill-mask"), (), seed=1)
+    embeddings = found.model.get_input_embeddings().weight
+    assert found.model.get_output_embeddings().weight is embeddings
+    saved = load_file(folder / "model.safetensors")
+    assert any(torch.equal(value, embeddings) for value in saved.values())
+    assert found.labels == ()
+
+
+def test_an_unnamed_regression_gets_a_name(tmp_path: Path) -> None:
+    checkpoint = open_folder(tiny.headless_folder(tmp_path), "mine")
+    facts = teacher.inspect(checkpoint, problem_type="regression")
+    assert teacher.with_new_head(checkpoint, facts, (), seed=1).labels == ("score",)
+
+
+def test_what_is_not_a_classifier_any_more_names_no_classes(folder: Path) -> None:
+    checkpoint = open_folder(folder, "mine")
+    facts = teacher.inspect(checkpoint, task="question-answering")
+    model = teacher.with_new_head(checkpoint, facts, (), seed=1).model
+    assert (model.config.num_labels, model.config.problem_type) == (2, None)
+    assert "negative" not in model.config.id2label.values()
+
+
+def test_a_missing_pooler_does_not_keep_an_encoder_from_embedding(tmp_path: Path) -> None:
+    folder = tiny.teacher_folder(tmp_path, kind="feature-extraction")
+    edit_weights(folder, lambda tensors: {key: value for key, value in tensors.items() if "pooler" not in key})
+    checkpoint = open_folder(folder, "mine")
+    facts = teacher.inspect(checkpoint, task="feature-extraction")
+    one, two = (teacher.load(checkpoint, facts).model.state_dict() for _ in range(2))
+    assert all(torch.equal(value, two[key]) for key, value in one.items())
+
+
+def test_a_sentence_embedding_needs_no_new_head(tmp_path: Path) -> None:
+    checkpoint = open_folder(tiny.headless_folder(tmp_path), "mine")
+    with pytest.raises(ValueError, match="mine needs no head for feature-extraction: use load"):
+        teacher.with_new_head(checkpoint, teacher.inspect(checkpoint, task="feature-extraction"), (), seed=1)

@@ -13,17 +13,14 @@ from compressor.errors import ProviderError
 from compressor.events import Note, Progress
 from compressor.recipe import DistillRecipe, StudentRecipe
 from compressor.student import build_student
+from compressor.tasks import TASKS
 from compressor.training import losses
 from compressor.training.batches import Collator
 from compressor.training.distill import objective_for
-from compressor.training.engine import (
-    TrainingData,
-    TrainingSettings,
-    forward_inputs,
-    last_checkpoint,
-    resolve_device,
-    train,
-)
+from compressor.training.engine import TrainingData, TrainingSettings, last_checkpoint, resolve_device, train
+from compressor.training.hint_plan import plan_hints
+from compressor.training.hints import Hints
+from compressor.training.objectives import forward_inputs, supervised
 from tests import tiny, training_script
 from tests.training_script import tokenized
 
@@ -38,6 +35,10 @@ def _one_thread():
 
 def weights(student):
     return {name: tensor.clone() for name, tensor in student.model.state_dict().items()}
+
+
+def composed(recipe, tutor, student):
+    return objective_for(tutor.task, recipe, Hints(plan_hints(recipe, tutor, student), tutor, student, 0))
 
 
 def assert_equal(first, second):
@@ -75,7 +76,7 @@ def test_hidden_states_are_compared_with_the_end_of_each_span():
     rows = tokenized(train_rows=6).splits["train"]
     batch = Collator(0)([rows[index] for index in range(6)])
     batch["soft_labels"] = torch.zeros(6, 2)
-    loss, _, _ = objective_for(recipe, tutor, student, "cpu")(student.model, batch)
+    loss, _ = composed(recipe, tutor, student)(student.model, batch)
     inputs = forward_inputs(batch)
     with torch.inference_mode():
         ours = student.model(**inputs, output_hidden_states=True).hidden_states
@@ -92,14 +93,14 @@ def test_weights_of_the_losses_add_up():
     batch = Collator(0)([rows[index] for index in range(6)])
     batch["soft_labels"] = torch.randn(6, 2)
     alone = [
-        objective_for(DistillRecipe(**weights), tutor, student, "cpu")(student.model, batch)[0].item()
+        composed(DistillRecipe(**weights), tutor, student)(student.model, batch)[0].item()
         for weights in (
             {"soft_weight": 1, "hard_weight": 0}, {"soft_weight": 0, "hard_weight": 1},
             {"soft_weight": 0, "hard_weight": 0, "hidden_weight": 1},
         )
     ]  # fmt: skip
     both = DistillRecipe(soft_weight=5, hard_weight=2, hidden_weight=3)
-    together = objective_for(both, tutor, student, "cpu")(student.model, batch)[0].item()
+    together = composed(both, tutor, student)(student.model, batch)[0].item()
     assert together == pytest.approx(5 * alone[0] + 2 * alone[1] + 3 * alone[2], rel=1e-5)
 
 
@@ -131,6 +132,7 @@ def test_accumulated_batches_take_the_same_step_as_one_large_batch(tmp_path):
             TrainingSettings("fine-tune", 1, 1e-3, batch, 0, gradient_accumulation_steps=accumulated),
             tmp_path / str(batch),
             lambda event: None,
+            supervised(TASKS["single-label"]),
         )
         found.append(model.state_dict())
     assert all(torch.allclose(found[0][name], found[1][name], atol=1e-5) for name in found[0])

@@ -1,11 +1,30 @@
-"""Latency, memory and load time of several models, each in fresh processes of its own."""
+"""Latency, throughput, memory and load time of several models, each in fresh processes of its own.
 
-from compressor.benchmark.bounds import encoder_flops, floor_ms
-from compressor.benchmark.inputs import TokenRows
-from compressor.benchmark.plan import Budget, MeasuredModel
-from compressor.benchmark.record import from_record, to_record
-from compressor.benchmark.rounds import check, measure
-from compressor.benchmark.summary import Ratio, Verdict, percentiles, speedup, throughput, verdict
+A measuring process imports modules of this package, and must not import onnxruntime with them before its
+clock runs: a name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from compressor.benchmark.bounds import encoder_flops, floor_ms
+    from compressor.benchmark.inputs import TokenRows
+    from compressor.benchmark.plan import Budget, MeasuredModel
+    from compressor.benchmark.record import from_record, to_record
+    from compressor.benchmark.rounds import check, measure
+    from compressor.benchmark.summary import (
+        Ratio,
+        Verdict,
+        percentiles,
+        rate_ratio,
+        ratio,
+        speedup,
+        throughput,
+        verdict,
+    )
 
 __all__ = [
     "Budget",
@@ -19,8 +38,39 @@ __all__ = [
     "from_record",
     "measure",
     "percentiles",
+    "rate_ratio",
+    "ratio",
     "speedup",
     "throughput",
     "to_record",
     "verdict",
 ]
+
+_HOMES = {
+    "bounds": ("encoder_flops", "floor_ms"),
+    "inputs": ("TokenRows",),
+    "plan": ("Budget", "MeasuredModel"),
+    "record": ("from_record", "to_record"),
+    "rounds": ("check", "measure"),
+    "summary": (
+        "Ratio",
+        "Verdict",
+        "percentiles",
+        "rate_ratio",
+        "ratio",
+        "speedup",
+        "throughput",
+        "verdict",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

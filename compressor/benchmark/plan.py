@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from compressor import tasks
 from compressor.errors import ProviderError, RecipeError
 
 Kind = Literal["torch", "onnx"]
 Provider = Literal["cpu", "cuda"]
+Precision = Literal["fp32", "fp16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 COPY_SUFFIX = " (copy)"
 """Marks the second of the two equal models whose difference is the noise floor."""
+
+HALF_SUFFIX = " (fp16)"
+"""Marks a torch model that was measured in half precision."""
 
 EXECUTION_PROVIDERS: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -24,24 +30,28 @@ class MeasuredModel:
 
     Attributes:
         name: As the report names it.
-        kind: ``torch`` for a Hugging Face folder run by transformers in fp32, ``onnx`` for a file.
+        kind: ``torch`` for a Hugging Face folder run by transformers, ``onnx`` for a file.
         path: The folder or the file.
         providers: Where it may run. Dynamic int8 has no CUDA kernels: onnxruntime would move its
             nodes to the CPU without a word, so an int8 model is for the CPU alone.
+        precision: That of an ONNX file is in the file; torch computes in this one.
+        task: Which head torch loads, and which outputs are computed: those of the task, where the file has them.
     """
 
     name: str
     kind: Kind
     path: Path
     providers: tuple[Provider, ...] = ("cpu", "cuda")
+    precision: Precision = "fp32"
+    task: tasks.Kind = "single-label"
 
 
 @dataclass(frozen=True)
 class Budget:
     """How long one process measures one cell of the grid.
 
-    The defaults let four MiniLM-sized models finish in about a minute on two cores and leave a
-    12x768 teacher at 8x128 with four calls per process.
+    The defaults let five rounds of four MiniLM-sized models finish in about two minutes on two cores
+    and leave a 12x768 teacher at 8x128 with four calls per process.
 
     Attributes:
         warmup_seconds: At most this long until the calls have to be steady.
@@ -54,6 +64,7 @@ class Budget:
         min_texts: Fewer texts do not show a distribution, however long they are.
         timeout_seconds: A process that takes longer hangs.
         repeated_share: At most this share of the processes is run again because others computed meanwhile.
+        load_texts: Texts that are sent under load, over and over; they stand for the lengths too.
     """
 
     warmup_seconds: float = 0.15
@@ -66,6 +77,12 @@ class Budget:
     min_texts: int = 16
     timeout_seconds: float = 1200.0
     repeated_share: float = 0.3
+    load_texts: int = 24
+
+    @property
+    def load_seconds(self) -> float:
+        """Texts are sent for at least this long, and then until each was sent equally often."""
+        return 2 * self.timed_seconds
 
 
 def contestants(
@@ -76,13 +93,33 @@ def contestants(
     The last ONNX model is the one that is copied: the smallest model's calls are the shortest,
     and short calls are the noisiest. The copy stands first, far from its original, so that slow
     drifts of the machine (heat, neighbours) are part of the noise.
+
+    A torch model runs on CUDA in fp16 as well: a GPU is bought for half precision, and a speed-up over
+    fp32 alone would flatter.
     """
-    found = [(model, provider) for provider in providers for model in models if provider in model.providers]
+    found = [
+        (variant, provider)
+        for provider in providers
+        for model in models
+        if provider in model.providers
+        for variant in _variants(model, provider)
+    ]
     original = next((model for model, provider in reversed(found) if model.kind == "onnx" and provider == "cpu"), None)
     if noise_pair and original is not None:
-        copy = MeasuredModel(original.name + COPY_SUFFIX, original.kind, original.path, ("cpu",))
+        copy = replace(original, name=original.name + COPY_SUFFIX, providers=("cpu",))
         found.insert(0, (copy, "cpu"))
     return tuple(found)
+
+
+def _variants(model: MeasuredModel, provider: Provider) -> tuple[MeasuredModel, ...]:
+    if model.kind != "torch" or provider != "cuda" or model.precision != "fp32":
+        return (model,)
+    return model, replace(model, name=model.name + HALF_SUFFIX, precision="fp16")
+
+
+def original_name(name: str) -> str:
+    """Name the model that a copy or a half-precision variant was made of."""
+    return name.removesuffix(COPY_SUFFIX).removesuffix(HALF_SUFFIX)
 
 
 def schedule(count: int, rounds: int) -> tuple[tuple[int, ...], ...]:

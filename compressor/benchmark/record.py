@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from compressor.artifacts import Benchmark, LatencyRow, MachineBounds, ModelCost
+from compressor.artifacts import Benchmark, LatencyRow, LoadRow, MachineBounds, ModelCost
 
 
 def to_record(benchmark: Benchmark) -> dict[str, Any]:
@@ -23,6 +23,7 @@ def from_record(record: Mapping[str, Any]) -> Benchmark:
         notes=tuple(record["notes"]),
         noise_floor=record.get("noise_floor"),
         bounds=MachineBounds(**bounds) if bounds else None,
+        load=tuple(LoadRow(**_frozen(row)) for row in record.get("load", ())),
     )
 
 

@@ -14,9 +14,15 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from compressor.artifacts import Benchmark, LatencyRow
+from compressor.artifacts import Benchmark, LatencyRow, LoadRow
+from compressor.benchmark.intervals import Logs, spread
 
 PERCENTILES = (50, 90, 95, 99)
+
+LEAST_DIFFERENCE = 0.02
+"""Smaller differences are none on any machine: the order in which a file is linked, or the size of the
+environment, moves a program by more (Mytkowicz et al. 2009, Producing Wrong Data Without Doing Anything
+Obviously Wrong), and a model's own copy cannot show that."""
 
 Verdict = Literal["faster", "slower", "no difference"]
 
@@ -38,7 +44,12 @@ class Ratio:
 
 def percentiles(row: LatencyRow, wanted: Sequence[float] = PERCENTILES) -> tuple[float, ...]:
     """Compute percentiles over all timed calls of a row, in milliseconds, linearly interpolated."""
-    return tuple(float(value) for value in np.percentile(row.samples, wanted))
+    return sample_percentiles(row.samples, wanted)
+
+
+def sample_percentiles(samples: Sequence[float], wanted: Sequence[float] = PERCENTILES) -> tuple[float, ...]:
+    """Compute percentiles of some calls, linearly interpolated."""
+    return tuple(float(value) for value in np.percentile(samples, wanted))
 
 
 def throughput(row: LatencyRow) -> float:
@@ -53,12 +64,26 @@ def process_medians(row: LatencyRow) -> npt.NDArray[np.float64]:
 
 def median_interval(row: LatencyRow, level: float = 0.95) -> tuple[float, float] | None:
     """Give the interval of a row's median over processes, in milliseconds; ``None`` for a single process."""
-    medians = process_medians(row)
-    spread = _log_spread(np.log(medians), level)
-    if spread is None:
-        return None
-    centre, half = spread
-    return math.exp(centre - half), math.exp(centre + half)
+    return _interval(np.log(process_medians(row)), level)
+
+
+def rate(row: LoadRow) -> float:
+    """Compute the texts per second under load: the median over the processes."""
+    return float(np.median(row.rates))
+
+
+def rate_interval(row: LoadRow, level: float = 0.95) -> tuple[float, float] | None:
+    """Give the interval of the texts per second under load over processes; ``None`` for a single process."""
+    return _interval(np.log(row.rates), level)
+
+
+def rate_ratio(slow: LoadRow, fast: LoadRow, level: float = 0.95) -> Ratio:
+    """Divide the throughputs of two models under load, with an interval over the rounds.
+
+    Returns:
+        How many times more texts per second the fast one answers.
+    """
+    return _ratio(rate(fast) / rate(slow), np.log(fast.rates) - np.log(slow.rates), level)
 
 
 def bootstrap_interval(
@@ -122,40 +147,44 @@ def ratio(slow: LatencyRow, fast: LatencyRow, level: float = 0.95) -> Ratio:
     """Divide the medians of two rows, with an interval over the rounds.
 
     Each round gives one ratio of process medians, measured close together in time; Student's t on
-    the logarithms of these ratios gives the interval. With three to five rounds it covers at its
-    level, where the bootstrap of three values covers 75 per cent of the time (simulated).
+    the logarithms of these ratios gives the interval, from six rounds on with the trimmed mean of
+    ``intervals.spread``. With three to five rounds it covers at its level, where the bootstrap of
+    three values covers 75 per cent of the time (simulated).
 
     Returns:
         ``value`` is the ratio of the medians over all calls, so that it follows from the table.
     """
     value = float(np.median(slow.samples) / np.median(fast.samples))
-    spread = _log_spread(np.log(process_medians(slow)) - np.log(process_medians(fast)), level)
-    if spread is None:
-        return Ratio(value, None, None)
-    centre, half = spread
-    return Ratio(value, min(value, math.exp(centre - half)), max(value, math.exp(centre + half)))
+    return _ratio(value, np.log(process_medians(slow)) - np.log(process_medians(fast)), level)
 
 
 def noise_floor(pairs: Sequence[tuple[LatencyRow, LatencyRow]]) -> float:
     """Tell what relative difference this machine shows between a model and its copy.
 
+    In each cell the copy's ratio counts, or the ratio's standard error where that is larger: one ratio
+    alone can be close to 1 by luck, and the spread of its rounds then says what to expect next time.
+
     Returns:
-        Twice the root mean square of the cells' logarithmic ratios, as a relative difference:
-        about what one A/A comparison in twenty exceeds.
+        Twice the root mean square over the cells, as a relative difference: about what one A/A
+        comparison in twenty exceeds.
     """
-    logs = [math.log(ratio(original, copy).value) for original, copy in pairs]
-    return math.expm1(2 * math.sqrt(sum(value * value for value in logs) / len(logs)))
+    squares = []
+    for original, copy in pairs:
+        found = spread(np.log(process_medians(original)) - np.log(process_medians(copy)))
+        shown = abs(math.log(ratio(original, copy).value))
+        squares.append(max(shown, found.error if found else 0.0) ** 2)
+    return math.expm1(2 * math.sqrt(sum(squares) / len(squares)))
 
 
 def verdict(found: Ratio, floor: float | None) -> Verdict:
     """Say whether the second model of a ratio is faster.
 
-    A difference counts when the interval excludes 1 and the ratio exceeds the noise floor. One
-    round has no interval, and without one there is no difference to claim.
+    A difference counts when the interval excludes 1 and the ratio exceeds the noise floor and
+    ``LEAST_DIFFERENCE``. One round has no interval, and without one there is no difference to claim.
     """
     if found.low is None or found.high is None or found.low <= 1 <= found.high:
         return "no difference"
-    if abs(math.log(found.value)) <= math.log1p(floor or 0.0):
+    if abs(math.log(found.value)) <= math.log1p(max(floor or 0.0, LEAST_DIFFERENCE)):
         return "no difference"
     return "faster" if found.value > 1 else "slower"
 
@@ -164,11 +193,16 @@ def _by_process(row: LatencyRow) -> list[npt.NDArray[np.float64]]:
     return np.split(np.array(row.samples, np.float64), np.cumsum(row.calls)[:-1])
 
 
-def _log_spread(logs: npt.NDArray[np.float64], level: float) -> tuple[float, float] | None:
-    """Give the centre of some logarithms and the half width of its Student interval."""
-    if logs.size < 2:
+def _interval(logs: Logs, level: float) -> tuple[float, float] | None:
+    found = spread(logs)
+    if found is None:
         return None
-    from scipy import stats
+    half = found.half_width(level)
+    return math.exp(found.centre - half), math.exp(found.centre + half)
 
-    quantile = float(stats.t.ppf((1 + level) / 2, logs.size - 1))
-    return float(logs.mean()), quantile * float(logs.std(ddof=1)) / math.sqrt(logs.size)
+
+def _ratio(value: float, logs: Logs, level: float) -> Ratio:
+    interval = _interval(logs, level)
+    if interval is None:
+        return Ratio(value, None, None)
+    return Ratio(value, min(value, interval[0]), max(value, interval[1]))

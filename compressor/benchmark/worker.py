@@ -10,12 +10,13 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compressor.benchmark.engines import Skipped, open_engine
-from compressor.benchmark.inputs import IDS, read_cells
+from compressor.benchmark.engines import Engine, Skipped, open_engine
+from compressor.benchmark.inputs import IDS, Cell, read_cells
+from compressor.benchmark.load import chosen, keep_to_cores, thinned, under_load
 from compressor.benchmark.plan import Budget
 from compressor.benchmark.timing import time_cell
 from compressor.errors import CompressorError
@@ -39,21 +40,24 @@ def main() -> int:
 
 
 def carry_out(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Load the job's model and time it in every cell.
+    """Load the job's model, time it in every cell, and then under load.
 
     Args:
-        job: ``kind``, ``path``, ``provider``, ``threads``, ``cells`` (a file of ``write_cells``),
-            ``budget`` (the fields of ``Budget``).
+        job: ``kind``, ``path``, ``precision``, ``task``, ``provider``, ``threads``, ``cells`` (a file of
+            ``write_cells``), ``clients`` (callers at once, several numbers) and ``budget`` (the fields
+            of ``Budget``).
 
     Returns:
-        ``pid``, ``threads``, ``provider``, ``inputs``, ``import_ms``, ``load_ms``, ``first_ms``,
-        ``peak_rss_bytes``, ``cpu_seconds``, ``modules`` (frameworks that were imported) and
-        ``cells``: ``samples``, ``warmup_calls``, ``steady`` and ``digest`` of each.
+        ``pid``, ``threads``, ``provider``, ``inputs``, ``nodes`` (by execution provider), ``import_ms``,
+        ``load_ms``, ``first_ms``, ``peak_rss_bytes``, ``cpu_seconds``, ``modules`` (frameworks that were
+        imported), ``cells``: ``samples``, ``warmup_calls``, ``steady`` and ``digest`` of each, and
+        ``load``: ``clients``, ``rate``, ``samples`` and ``tokens`` of each number of callers.
     """
     parent = os.getppid()
     found = read_cells(Path(job["cells"]))
     fed = tuple(found[0].feeds[0])
-    engine = open_engine(job["kind"], Path(job["path"]), job["provider"], job["threads"], fed)
+    precision, task = job.get("precision", "fp32"), job.get("task", "single-label")
+    engine = open_engine(job["kind"], Path(job["path"]), job["provider"], job["threads"], fed, precision, task)
     before = time.perf_counter_ns()
     engine.call(engine.prepare(found[0].feeds[0]))
     first_ms = (time.perf_counter_ns() - before) / 1e6
@@ -74,19 +78,44 @@ def carry_out(job: Mapping[str, Any]) -> dict[str, Any]:
                 "digest": cell.digest,
             }
         )
+    # The memory is that of the grid: callers at once need more of it.
+    peak = peak_rss_bytes()
     return {
         "pid": os.getpid(),
         "threads": engine.threads,
         "provider": engine.provider,
         "inputs": list(engine.inputs),
+        "nodes": dict(engine.nodes),
         "import_ms": engine.import_ms,
         "load_ms": engine.load_ms,
         "first_ms": first_ms,
-        "peak_rss_bytes": peak_rss_bytes(),
+        "peak_rss_bytes": peak,
         "cpu_seconds": time.process_time(),
         "modules": [name for name in ("torch", "transformers", "onnx", "onnxruntime") if name in sys.modules],
         "cells": cells,
+        "load": _load(engine, found[0], job.get("clients", ()), budget),
     }
+
+
+def _load(engine: Engine, texts: Cell, clients: Sequence[int], budget: Budget) -> list[dict[str, Any]]:
+    """Measure single texts of the data's own lengths with several numbers of callers."""
+    if not clients:
+        return []
+    keep_to_cores(engine.threads)
+    some = chosen(texts.feeds, budget.load_texts, lambda feed: feed[IDS].size)
+    feeds = [engine.prepare(feed) for feed in some]
+    told = []
+    for count in clients:
+        found = under_load(engine.call, feeds, count, budget.load_seconds, engine.join)
+        told.append(
+            {
+                "clients": count,
+                "rate": found.rate,
+                "samples": [round(sample, 6) for sample in thinned(found.samples, budget.max_calls)],
+                "tokens": sum(feed[IDS].size for feed in some) / len(some),
+            }
+        )
+    return told
 
 
 def peak_rss_bytes() -> int:

@@ -244,20 +244,21 @@ def predict(
     json: Annotated[bool, Parameter(negative="")] = False,
     calibrated: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
-    """Label texts with a compressed model, given as arguments or as lines on standard input.
+    """Ask a compressed model about texts, given as arguments or as lines on standard input.
 
     Args:
         folder: A folder that compress has written.
-        texts: Texts to label; none reads standard input, one text a line.
+        texts: Texts; none reads standard input, one text a line. Pairs, or questions with contexts, have a tab between
+            the two.
         model: fp32 or int8. Default: what the manifest names.
         provider: Execution provider of onnxruntime.
         threads: Threads to use. Default: the cores this process may use.
         json: One JSON object per text, with the scores of all labels.
         calibrated: Scores by the temperature that was fitted on validation texts.
     """
-    from compressor.cli import render
+    from compressor.cli import predictions
     from compressor.runtime import Predictor
 
     predictor = Predictor(folder, model=model, provider=provider, threads=threads, calibrated=calibrated)
-    render.show_predictions(predictor, texts or render.lines(sys.stdin.buffer), as_json=json)
+    predictions.show_predictions(predictor, texts or predictions.lines(sys.stdin.buffer), as_json=json)
     return 0

@@ -21,11 +21,16 @@ def bench(
     data: str | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
+    pair_column: str | None = None,
+    tokens_column: str | None = None,
+    tags_column: str | None = None,
     provider: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
     batch_sizes: str = "1,8",
     sequence_lengths: str = "16,64,128",
-    rounds: int = 3,
+    clients: str = "1,4",
+    rounds: int = 5,
+    max_rounds: int = 15,
     torch: Switch = False,
     seed: int = 42,
     output_dir: Path | None = None,
@@ -35,14 +40,20 @@ def bench(
 
     Args:
         places: Run folders, optimum or transformers folders, or ONNX files. The first model is the baseline.
-        data: Labelled text for the accuracy: a file of test rows, or a folder or hub dataset with a test split.
+        data: Text with what is right about it, for the scores: a file of test rows, or a folder or hub dataset with
+            a test split.
         text_column: Column with the text. Default: text, sentence, ... whichever is there.
         label_column: Column with the label. Default: label, labels, category, ...
+        pair_column: Column with the second text of a pair. Default: as compress has it.
+        tokens_column: Column with the words of token classification. Default: as compress has it.
+        tags_column: Column with their tags. Default: as compress has it.
         provider: cuda measures on the CUDA provider too, and is an error where there is none.
         threads: Threads of every model. Default: the cores this process may use.
         batch_sizes: Batch sizes of the latency grid, as in 1,8,32.
         sequence_lengths: Lengths in tokens of the latency grid, as in 16,128.
-        rounds: Fresh processes per model; models alternate within a round.
+        clients: Callers at once in the measurement under load, as in 1,4,16; each sends single texts.
+        rounds: Fresh processes per model, at least; models alternate within a round.
+        max_rounds: Rounds go on up to this many while a ratio is known less well than to 3.5 per cent.
         torch: Measure the safetensors too where a folder has ONNX files.
         seed: Seed of a test split that has to be carved out.
         output_dir: Write bench.json and bench.md there.
@@ -60,14 +71,24 @@ def bench(
         raise RecipeError("Nothing to measure.", "Name one or more folders: compress bench exported/a exported/b.")
     request = BenchRequest(
         places=tuple(places),
-        data=section(DataRecipe, source=data, text_column=text_column, label_column=label_column),
+        data=section(
+            DataRecipe,
+            source=data,
+            text_column=text_column,
+            label_column=label_column,
+            pair_column=pair_column,
+            tokens_column=tokens_column,
+            tags_column=tags_column,
+        ),
         benchmark=section(
             BenchmarkRecipe,
             provider=provider,
             threads=threads,
             batch_sizes=batch_sizes,
             sequence_lengths=sequence_lengths,
+            clients=clients,
             rounds=rounds,
+            max_rounds=max_rounds,
         ),
         torch_too=torch,
         seed=seed,

@@ -20,6 +20,9 @@ def check(
     data: str | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
+    pair_column: str | None = None,
+    tokens_column: str | None = None,
+    tags_column: str | None = None,
     teacher: Path | None = None,
     no_timing: Switch = False,
     threads: int | None = None,
@@ -31,13 +34,16 @@ def check(
 
     Args:
         folder: A folder that compress has written.
-        max_drop: Largest drop in accuracy, in percentage points, against the teacher and the baseline.
+        max_drop: Largest drop in the deciding metric, in points, against the teacher and the baseline.
         min_speedup: Smallest speed-up over the teacher in onnxruntime.
         max_growth: Largest growth of the shipped file against the baseline, in per cent.
         baseline: The report.json, or the folder, of the run that is out now.
-        data: Labelled text to measure the accuracy on: a file of test rows, or what the run was made with.
+        data: Text to measure the score on: a file of test rows, or what the run was made with.
         text_column: Column with the text. Default: that of the run.
         label_column: Column with the label. Default: that of the run.
+        pair_column: Column with the second text of a pair. Default: that of the run.
+        tokens_column: Column with the words of token classification. Default: that of the run.
+        tags_column: Column with their tags. Default: that of the run.
         teacher: The teacher, an ONNX file or a Hugging Face folder, to measure the speed-up here.
         no_timing: Measure no latency.
         threads: Threads of every measured model. Default: those of the report, as far as they are here.
@@ -61,7 +67,15 @@ def check(
         min_speedup=min_speedup,
         max_growth=max_growth,
         baseline=baseline,
-        data=section(DataRecipe, source=data, text_column=text_column, label_column=label_column),
+        data=section(
+            DataRecipe,
+            source=data,
+            text_column=text_column,
+            label_column=label_column,
+            pair_column=pair_column,
+            tokens_column=tokens_column,
+            tags_column=tags_column,
+        ),
         teacher=teacher,
         timing=not no_timing,
         threads=threads,

@@ -28,4 +28,5 @@ def section(kind: type[Kind], **values: object) -> Kind:
     except ValidationError as error:
         found = error.errors()[0]
         name = str(found["loc"][0])
-        raise RecipeError(f"--{name.replace('_', '-')} {given.get(name)}: {found['msg']}.") from None
+        reason = found["msg"].removeprefix("Value error, ")
+        raise RecipeError(f"--{name.replace('_', '-')} {given.get(name)}: {reason}.") from None

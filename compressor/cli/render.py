@@ -1,32 +1,25 @@
-"""What the terminal shows: progress while a run goes on, its result, predictions."""
+"""What the terminal shows: progress while a run goes on, and its result."""
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from compressor.errors import DataError
 from compressor.events import Event, Listener, Note, StageEnded, StageStarted, Warned, ignore
 from compressor.events import Progress as Step
 
 if TYPE_CHECKING:
     from compressor.artifacts import Run
-    from compressor.runtime import Predictor
 
 PLAIN_SECONDS = 20.0
 """Where there is no terminal: a line of progress at most this often."""
-
-CHUNK = 256
-"""Lines of standard input that are labelled together."""
 
 
 @contextmanager
@@ -102,7 +95,7 @@ def show_result(run: Run) -> None:
     console.print()
     console.print(Text(report["verdict"]["sentence"], "bold"))
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("model", "size", "accuracy", "95% interval", "agrees", "latency", "speed-up"):
+    for column in ("model", "size", report["metric"]["title"], "95% interval", "agrees", "latency", "speed-up"):
         table.add_column(column, justify="left" if column == "model" else "right")
     for row in report["models"]:
         table.add_row(*_model_cells(row, report))
@@ -123,12 +116,13 @@ def _model_cells(row: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]
     }
     base, mine = own.get("teacher_onnx"), own.get(row["name"])
     low, high = row["ci95"]
+    share, agreement = report["metric"]["share"], row["agreement_with_teacher"]
     return [
         row["name"],
         f"{row['size_bytes'] / 1e6:.1f} MB",
-        f"{row['accuracy']:.2%}",
-        f"{low:.1%} - {high:.1%}",
-        f"{row['agreement_with_teacher']:.1%}",
+        f"{row['score']:.2%}" if share else f"{row['score']:.4f}",
+        f"{low:.1%} - {high:.1%}" if share else f"{low:.3f} - {high:.3f}",
+        "-" if agreement is None else f"{agreement:.1%}",
         f"{mine:.2f} ms" if mine else "-",
         f"{base / mine:.2f}x" if base and mine else "-",
     ]
@@ -139,43 +133,6 @@ def show_plan(plan: Any) -> None:
     console = Console(highlight=False)
     for name, value in plan.lines():
         console.print(Text(f"{name:<12} {value}"), soft_wrap=True)
-
-
-def lines(stream: BinaryIO) -> Iterator[str]:
-    r"""Read texts from standard input, one per line; only ``\n`` ends a line.
-
-    Raises:
-        DataError: A line is not UTF-8.
-    """
-    for number, line in enumerate(stream, 1):
-        try:
-            yield line.rstrip(b"\r\n").decode("utf-8")
-        except UnicodeDecodeError:
-            raise DataError(f"Line {number} of standard input is not UTF-8.", "Convert the input to UTF-8.") from None
-
-
-def show_predictions(predictor: Predictor, texts: Iterable[str], *, as_json: bool) -> None:
-    """Label texts as they come and print one line each: label, score and text, or JSON."""
-    chunk: list[str] = []
-    for text in texts:
-        chunk.append(text)
-        if len(chunk) == CHUNK:
-            _print_chunk(predictor, chunk, as_json)
-            chunk = []
-    _print_chunk(predictor, chunk, as_json)
-
-
-def _print_chunk(predictor: Predictor, chunk: list[str], as_json: bool) -> None:
-    for given, found in zip(chunk, predictor(chunk, top_k=None if as_json else 1), strict=True):
-        text = given.encode("utf-8", "replace").decode()  # an argument may hold bytes that are no UTF-8
-        if as_json:
-            line = json.dumps(
-                {"text": text, "label": found.label, "score": found.score, "scores": found.scores}, ensure_ascii=False
-            )
-        else:
-            line = f"{found.label}\t{found.score:.4f}\t{text}"
-        sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 def _duration(seconds: float) -> str:

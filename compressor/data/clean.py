@@ -1,98 +1,111 @@
-"""Drop the few rows that have no text or no label, and refuse columns that are something else."""
+"""Check every row, drop the few that cannot be used, and refuse columns that are something else."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from compressor.data.tables import Rows
+from compressor.data.rows import Examine, Item, Rows
+from compressor.data.texts import is_missing, labelled
 from compressor.errors import DataError
+from compressor.events import Note, Warned
 
 # A few gaps are noise; more are a sign that the file is read wrongly.
 MAX_DROPPED_SHARE = 0.01
 _SHOWN = 3
 
 
-def clean(parts: Sequence[Rows], split: str) -> tuple[tuple[Rows, ...], str]:
-    """Drop rows without text or label, and strip the white space around both.
+@dataclass(frozen=True)
+class _Lack:
+    """What a row may lack: in words, and what to check where every row lacks it."""
+
+    words: str
+    remedy: str
+
+
+LACKS = {
+    "text": _Lack("without text", "Check --text-column."),
+    "label": _Lack("without label", "Check --label-column."),
+    "pair": _Lack("without second text", "Check --pair-column."),
+    "question": _Lack("without question", "Check the column question."),
+    "context": _Lack("without context", "Check the column context."),
+    "answer": _Lack("whose answer is not in the context", "Check answer_start, and that context and answer agree."),
+}
+_EMPTY = ("text", "label", "pair", "question", "context")
+
+
+def clean(
+    parts: Sequence[Rows], split: str, examine: Examine = labelled, *, gaps: bool = False
+) -> tuple[tuple[Rows, ...], tuple[Note | Warned, ...]]:
+    """Drop rows that lack what they need.
 
     Args:
         parts: The files of one split.
         split: Its name, for messages.
+        examine: Checks a row.
+        gaps: Blank rows are nothing to warn of: they separate documents.
 
     Returns:
-        The rows that are left (texts are then ``str``), and what to warn of: empty where nothing was dropped.
+        The rows that are left (texts are then ``str``), and what to tell.
 
     Raises:
-        DataError: A text is not text, or more than ``MAX_DROPPED_SHARE`` of the rows have no text or no label.
+        DataError: A value is of the wrong type, or more than ``MAX_DROPPED_SHARE`` of the rows cannot be used.
     """
-    left, dropped = [], []
+    left: list[Rows] = []
+    dropped: list[tuple[str, Rows, int]] = []
+    mended: Counter[str] = Counter()
     for part in parts:
-        keep = []
-        texts: list[str] = []
-        for index, (text, label) in enumerate(zip(part.texts, part.labels, strict=True)):
-            read = _text(part, index, text)
-            if not read:
-                dropped.append(("text", part, index))
-            elif _missing(label, part.label_names is not None):
-                dropped.append(("label", part, index))
+        keep: list[int] = []
+        items: list[Item] = []
+        for index in range(len(part.texts)):
+            found = examine(part, index)
+            if isinstance(found, str):
+                dropped.append((found, part, index))
             else:
                 keep.append(index)
-                texts.append(read)
-        labels = [part.labels[index] for index in keep]
-        numbers = [part.numbers[index] for index in keep]
-        further = {column: [values[index] for index in keep] for column, values in part.more.items()}
-        left.append(replace(part, numbers=numbers, texts=texts, labels=labels, more=further))
-    if not dropped:
-        return tuple(left), ""
-    total = sum(len(part.texts) for part in parts)
-    for kind in ("text", "label"):
-        lost = [(part, index) for what, part, index in dropped if what == kind]
-        if len(lost) == total:
-            raise DataError(f"{parts[0].name}: every {kind} is empty.", f"Check --{kind}-column.")
-    kinds = " and ".join(
-        f"{count} without {kind}"
-        for kind in ("text", "label")
-        if (count := sum(1 for what, _, _ in dropped if what == kind))
+                items.append(found)
+                mended.update([found.mended] if found.mended else [])
+        left.append(_kept(part, keep, items))
+    told: list[Note | Warned] = [Note(f"{words}: {count} {split} rows.") for words, count in mended.items()]
+    if dropped:
+        message = _message(parts, split, dropped, gaps)
+        told.append(Note(message) if gaps else Warned(message))
+    return tuple(left), tuple(told)
+
+
+def _kept(part: Rows, keep: Sequence[int], items: Sequence[Item]) -> Rows:
+    return replace(
+        part,
+        numbers=[part.numbers[index] for index in keep],
+        texts=[item.text for item in items],
+        labels=[item.label for item in items],
+        more={column: [values[index] for index in keep] for column, values in part.more.items()},
+        pairs=[item.pair for item in items] if part.pairs else (),
+        words=[item.words for item in items],
     )
+
+
+def _message(parts: Sequence[Rows], split: str, dropped: Sequence[tuple[str, Rows, int]], gaps: bool) -> str:
+    total = sum(len(part.texts) for part in parts)
+    counts = Counter(lack for lack, _, _ in dropped)
+    for lack in _EMPTY:
+        if counts[lack] == total:
+            raise DataError(f"{parts[0].name}: every {lack} is empty.", LACKS[lack].remedy)
+    kinds = " and ".join(f"{counts[lack]} {words.words}" for lack, words in LACKS.items() if counts[lack])
     places = "; ".join(part.place(index) for _, part, index in dropped[:_SHOWN])
     more = ", ..." if len(dropped) > _SHOWN else ""
-    if len(dropped) > MAX_DROPPED_SHARE * total:
-        raise DataError(
-            f"{len(dropped)} of {total} {split} rows cannot be used: {kinds} ({places}{more}).",
-            f"Remove these rows. At most {MAX_DROPPED_SHARE:.0%} of the rows may be empty; those would be dropped.",
-        )
-    return tuple(left), f"Dropped {len(dropped)} of {total} {split} rows: {kinds} ({places}{more})."
+    if len(dropped) > MAX_DROPPED_SHARE * total and not gaps:
+        remedy = f"Remove these rows. At most {MAX_DROPPED_SHARE:.0%} of the rows may be empty; those would be dropped."
+        if counts["answer"] == len(dropped):
+            remedy = (
+                "Correct answer_start (it counts characters, not bytes) or remove these questions. At most "
+                f"{MAX_DROPPED_SHARE:.0%} of the rows may be unusable; those would be dropped."
+            )
+        raise DataError(f"{len(dropped)} of {total} {split} rows cannot be used: {kinds} ({places}{more}).", remedy)
+    return f"Dropped {len(dropped)} of {total} {split} rows: {kinds} ({places}{more})."
 
 
 def unlabelled(parts: Sequence[Rows]) -> bool:
     """Whether no row has a label, as in the test split of a benchmark that keeps its answers."""
-    return all(_missing(label, part.label_names is not None) for part in parts for label in part.labels)
-
-
-def _text(part: Rows, index: int, value: object) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise DataError(
-            f"{part.place(index)}: the text is a {type(value).__name__}, {str(value)[:40]!r}.",
-            "Name the column of the text with --text-column.",
-        )
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise DataError(
-            f"{part.place(index)}: the text holds half of a surrogate pair, which is no character.",
-            r"Remove the stray \ud800 ... \udfff escape.",
-        ) from None
-    return value.strip()
-
-
-def _missing(label: object, declared: bool) -> bool:
-    # -1 is how datasets with declared names mark a row without a label; NaN is how pandas does.
-    return (
-        label is None
-        or (isinstance(label, str) and not label.strip())
-        or (declared and label == -1)
-        or (isinstance(label, float) and label != label)  # noqa: PLR0124
-    )
+    return all(is_missing(label, part.label_names is not None) for part in parts for label in part.labels)

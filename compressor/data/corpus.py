@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -11,21 +12,21 @@ import numpy as np
 
 from compressor.artifacts import SPLITS, Corpus, Split, SplitName
 from compressor.data.clean import clean, unlabelled
-from compressor.data.columns import chooser
-from compressor.data.files import FORMATS, find_files
+from compressor.data.columns import Chooser, chooser
+from compressor.data.division import Splits, Tell, carve, check_splits, check_train, drop_unscored, limit
+from compressor.data.files import Formats, find_files
 from compressor.data.hub import read_hub
-from compressor.data.labels import reconcile
-from compressor.data.splits import Ids, hold_out, stratified_sample
-from compressor.data.tables import READERS, Rows, read_rows
+from compressor.data.kinds import READING
+from compressor.data.rows import Rows
 from compressor.errors import DataError
 from compressor.events import Listener, Note, Warned, ignore
 from compressor.recipe import DataRecipe
+from compressor.tasks import TASKS, Task
 
-Splits = dict[SplitName, Split]
-Tell = list[Note | Warned]
-HELD_OUT: tuple[SplitName, ...] = ("validation", "test")
 MOST_SLICES = 100
 EMPTY = "(empty)"
+
+Read = dict[SplitName, tuple[Rows, ...]]
 
 
 def read_corpus(
@@ -35,17 +36,20 @@ def read_corpus(
     seed: int,
     listen: Listener = ignore,
     *,
+    task: Task = TASKS["single-label"],
     columns: Sequence[str] = (),
 ) -> Corpus:
-    """Read labelled texts, carve out the splits that are missing, and give every label its id.
+    """Read texts and what is right about them, carve out the splits that are missing, and give every label its id.
 
     Args:
         recipe: Columns, shares of the carved splits and the largest number of training rows.
-        source: A CSV, TSV, JSONL or Parquet file, a folder of them, or a hub dataset (``name`` or ``name:config``).
-            A path that exists comes before a hub name.
-        teacher_labels: Names in the order of the teacher's outputs; ``None`` where its head is still to be trained.
+        source: A file, a folder of files, or a hub dataset (``name`` or ``name:config``). A path that exists comes
+            before a hub name. Which formats there are is told by ``kinds.READING``.
+        teacher_labels: Names in the order of the teacher's outputs; ``None`` where its head is still to be trained,
+            or has no names.
         seed: Decides which rows are carved out or sampled.
         listen: Receives a ``Note`` or ``Warned`` for each text of ``Corpus.notes``.
+        task: What the rows are for.
         columns: Further columns of the test rows to keep, for slices.
 
     Raises:
@@ -54,84 +58,113 @@ def read_corpus(
         HubError: The hub cannot be reached or does not know the dataset.
     """
     tell: Tell = []
-    rows = _clean(_read(recipe, source, tell, columns), tell)
-    splits, labels = _label(rows, teacher_labels, tell)
+    rows = clean_rows(read_rows(recipe, source, task, tell, columns), task, tell)
+    splits, labels = label_rows(rows, task, teacher_labels, recipe, tell)
     _check_columns(rows, splits, columns)
-    _check_train(splits["train"], labels, source)
-    splits = _carve(splits, recipe, seed, tell)
-    _check(splits, labels, teacher_labels, tell)
-    splits = _limit(splits, recipe.max_train_rows, seed, tell)
+    check_train(splits["train"], task, labels, source)
+    splits = carve(drop_unscored(splits, task, tell), task, recipe, seed, tell)
+    check_splits(splits, task, labels, headless=teacher_labels is None, tell=tell)
+    splits = limit(splits, task, recipe.max_train_rows, seed, tell)
     for event in tell:
         listen(event)
     return Corpus(
         splits={split: splits[split] for split in SPLITS},
         labels=labels,
         source=source,
-        fingerprint=_fingerprint(splits, labels),
+        fingerprint=_fingerprint(splits, labels, task),
         notes=tuple(event.text for event in tell),
+        task=task,
     )
 
 
-def _read(
-    recipe: DataRecipe, source: str, tell: Tell, columns: Sequence[str] = ()
-) -> dict[SplitName, tuple[Rows, ...]]:
-    choose = chooser(recipe, columns)
+def read_rows(recipe: DataRecipe, source: str, task: Task, tell: Tell, columns: Sequence[str] = ()) -> Read:
+    """Read the rows of every split that is there, as they stand there.
+
+    Raises:
+        DataError: As in ``read_corpus``.
+        HubError: As in ``read_corpus``.
+    """
+    choose = chooser(recipe, columns, task.kind)
+    formats = READING[task.kind].formats
     path = Path(source).expanduser()
     if not path.exists():
-        if _looks_like_path(source):
-            raise DataError(f"Data {source} does not exist.", _near_path(path))
+        if _looks_like_path(source, formats):
+            raise DataError(f"Data {source} does not exist.", _near_path(path, formats))
         found = read_hub(source, choose)
         tell.extend(map(Note, found.notes))
         return dict(found.splits)
-    files = find_files(path)
+    files = find_files(path, formats)
     if files.ignored:
         names = ", ".join(str(item.relative_to(path)) for item in files.ignored)
         tell.append(Warned(f"Not read, because the name says no split: {names}."))
-    read = {split: tuple(read_rows(item, choose) for item in items) for split, items in files.splits.items()}
-    tell.extend(Note(part.note) for parts in read.values() for part in parts if part.note)
+    read = {split: tuple(_read(formats, item, choose) for item in items) for split, items in files.splits.items()}
+    notes = dict.fromkeys(part.note for parts in read.values() for part in parts if part.note)
+    tell.extend(map(Note, notes))
     return read
 
 
-def _looks_like_path(source: str) -> bool:
+def _read(formats: Formats, path: Path, choose: Chooser) -> Rows:
+    try:
+        return formats.reader(path)(path, choose)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _looks_like_path(source: str, formats: Formats) -> bool:
     return (
         source.startswith((".", "/", "~"))
         or source.endswith("/")
         or "\\" in source
         or source.count("/") > 1
-        or Path(source).suffix.lower() in READERS
+        or Path(source).suffix.lower() in formats.readers
     )
 
 
-def _near_path(path: Path) -> str:
+def _near_path(path: Path, formats: Formats) -> str:
     parent = path.parent
     there = sorted(item.name for item in parent.iterdir()) if parent.is_dir() else []
     near = difflib.get_close_matches(path.name, there, n=1)
     if near:
         return f"Did you mean {parent / near[0]}?"
-    return f"Give a {FORMATS} file, a folder of them, or the name of a hub dataset."
+    return f"Give a {formats.words} file, a folder of them, or the name of a hub dataset."
 
 
-def _clean(read: Mapping[SplitName, Sequence[Rows]], tell: Tell) -> dict[SplitName, tuple[Rows, ...]]:
-    cleaned = {}
+def clean_rows(read: Mapping[SplitName, Sequence[Rows]], task: Task, tell: Tell) -> Read:
+    """Check every row, and drop those that cannot be used."""
+    reading = READING[task.kind]
+    cleaned: Read = {}
     for split, parts in read.items():
-        if split != "train" and all(part.label_names is not None for part in parts) and unlabelled(parts):
+        spare = split != "train" and len(read) > 1
+        if spare and all(part.label_names is not None for part in parts) and unlabelled(parts):
             tell.append(Warned(f"The {split} split of the dataset has no labels, so it is not used."))
             continue
-        cleaned[split], dropped = clean(parts, split)
-        if dropped:
-            tell.append(Warned(dropped))
+        cleaned[split], told = clean(parts, split, reading.examine, gaps=reading.gaps)
+        tell.extend(told)
     return cleaned
 
 
-def _label(
-    rows: Mapping[SplitName, Sequence[Rows]], teacher_labels: tuple[str, ...] | None, tell: Tell
+def label_rows(
+    rows: Mapping[SplitName, Sequence[Rows]],
+    task: Task,
+    teacher_labels: tuple[str, ...] | None,
+    recipe: DataRecipe,
+    tell: Tell,
 ) -> tuple[Splits, tuple[str, ...]]:
-    labelled = reconcile(rows, teacher_labels)
+    """Give every label its id.
+
+    Returns:
+        The splits that are there, and the names of the labels.
+    """
+    labelled = READING[task.kind].label(rows, teacher_labels, recipe)
     tell.extend(map(Note, labelled.notes))
     tell.extend(map(Warned, labelled.warnings))
     splits = {
         split: Split(
-            tuple(str(text) for part in parts for text in part.texts), labelled.ids[split], dict(_columns(parts))
+            tuple(str(text) for part in parts for text in part.texts),
+            labelled.ids[split],
+            dict(_columns(parts)),
+            tuple(str(pair) for part in parts for pair in part.pairs),
+            tuple(spans for part in parts for spans in part.words) if task.kind == "token-classification" else (),
         )
         for split, parts in rows.items()
     }
@@ -167,93 +200,27 @@ def _check_columns(
             )
 
 
-def _carve(splits: Splits, recipe: DataRecipe, seed: int, tell: Tell) -> Splits:
-    found = dict(splits)
-    whole = len(splits["train"].texts)
-    # Test first: it then stays the same when the share of the validation split changes.
-    shares: dict[SplitName, float] = {"test": recipe.test_fraction, "validation": recipe.validation_fraction}
-    for split, fraction in shares.items():
-        if split in found:
-            continue
-        train = found["train"]
-        held = hold_out(train.texts, train.labels, max(1, round(whole * fraction)), seed)
-        found["train"], found[split] = _take(train, np.flatnonzero(~held)), _take(train, np.flatnonzero(held))
-        tell.append(
-            Note(
-                f"No {split} split was given: {int(held.sum())} of the {whole} training rows were held out for it "
-                f"(stratified by label, seed {seed})."
-            )
-        )
-    return found
-
-
-def _take(split: Split, indices: Ids) -> Split:
-    columns = {name: tuple(values[index] for index in indices) for name, values in split.columns.items()}
-    return Split(tuple(split.texts[index] for index in indices), split.labels[indices], columns)
-
-
-def _check_train(train: Split, labels: tuple[str, ...], source: str) -> None:
-    trained = set(train.labels.tolist())
-    if len(trained) < 2:
-        raise DataError(
-            f"All training rows of {source} have the label {labels[min(trained)]!r}: there is nothing to tell apart.",
-            "Check that the file is complete and that --label-column names the right column.",
-        )
-
-
-def _check(splits: Splits, labels: tuple[str, ...], teacher_labels: tuple[str, ...] | None, tell: Tell) -> None:
-    trained = set(splits["train"].labels.tolist())
-    for split in HELD_OUT:
-        ids = splits[split].labels
-        unseen = sorted(set(ids.tolist()) - trained)
-        if not unseen:
-            continue
-        rows = int(np.isin(ids, unseen).sum())
-        message = f"{rows} {split} rows have a label that no training row has: {', '.join(labels[i] for i in unseen)}."
-        if teacher_labels is None:
-            raise DataError(message, "Correct the spelling, add training rows of that label, or remove these rows.")
-        tell.append(Warned(message))
-    if len(trained) > len(splits["train"].labels) / 2 and len(trained) > 10:
-        tell.append(
-            Warned(
-                f"{len(trained)} labels in {len(splits['train'].labels)} training rows: check that --label-column "
-                "names the right column."
-            )
-        )
-    seen = set(splits["train"].texts)
-    for split in HELD_OUT:
-        texts = splits[split].texts
-        shared = sum(1 for text in texts if text in seen)
-        if shared:
-            tell.append(
-                Warned(
-                    f"{shared} of {len(texts)} {split} texts are in the training split too: "
-                    f"{split} scores flatter the model."
-                )
-            )
-
-
-def _limit(splits: Splits, limit: int | None, seed: int, tell: Tell) -> Splits:
-    train = splits["train"]
-    if limit is None or limit >= len(train.texts):
-        return splits
-    try:
-        chosen = stratified_sample(train.labels, limit, seed)
-    except DataError as error:
-        raise DataError(f"--max-train-rows {limit}: {error.message}", error.remedy) from None
-    tell.append(
-        Note(f"Trained on a sample of {limit} of {len(train.texts)} training rows (stratified by label, seed {seed}).")
-    )
-    return {**splits, "train": _take(train, chosen)}
-
-
-def _fingerprint(splits: Mapping[SplitName, Split], labels: tuple[str, ...]) -> str:
+def _fingerprint(splits: Mapping[SplitName, Split], labels: tuple[str, ...], task: Task) -> str:
     digest = hashlib.sha256()
     for strings in (labels, *(splits[split].texts for split in SPLITS)):
-        # Lengths first, so that no two different corpora write the same bytes.
-        encoded = [string.encode() for string in strings]
-        digest.update(np.array([len(encoded), *map(len, encoded)], dtype="<i8").tobytes())
-        digest.update(b"".join(encoded))
+        _digest_strings(digest, strings)
+    if task.kind == "single-label":
+        for split in SPLITS:
+            digest.update(splits[split].labels.astype("<i8").tobytes())
+    else:
+        for split in SPLITS:
+            rows = splits[split].labels
+            content = rows.tolist() if isinstance(rows, np.ndarray) else rows
+            digest.update(json.dumps([task.kind, content, splits[split].words]).encode())
+    # Single texts add nothing, so that what was kept for them before there were pairs is found again.
     for split in SPLITS:
-        digest.update(splits[split].labels.astype("<i8").tobytes())
+        if splits[split].pairs:
+            _digest_strings(digest, splits[split].pairs)
     return digest.hexdigest()
+
+
+def _digest_strings(digest: hashlib._Hash, strings: Sequence[str]) -> None:
+    # Lengths first, so that no two different corpora write the same bytes.
+    encoded = [string.encode() for string in strings]
+    digest.update(np.array([len(encoded), *map(len, encoded)], dtype="<i8").tobytes())
+    digest.update(b"".join(encoded))

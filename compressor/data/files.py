@@ -3,23 +3,52 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from compressor.artifacts import SPLITS, SplitName
-from compressor.data.tables import READERS
+from compressor.data.rows import Reader
 from compressor.errors import DataError
 
 # A word of the file's or the folder's name -> the split.
 SPLIT_WORDS: Mapping[str, SplitName] = {
     "train": "train", "training": "train",
-    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation", "eval": "validation",
+    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation", "devel": "validation",
+    "eval": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
 
-FORMATS = "CSV, TSV, JSONL or Parquet"
 _LISTED = 8
+
+
+@dataclass(frozen=True)
+class Formats:
+    """What files the data of one kind of task may be in.
+
+    Attributes:
+        readers: How each extension is read.
+        words: The formats in words.
+        sniffed: For files of an unknown extension, in a place that names a split: what tells by the content whether
+            one is of data, and how it is read.
+        unnamed: Files whose names say no split are all training data, where no file's name says one.
+    """
+
+    readers: Mapping[str, Reader]
+    words: str
+    sniffed: tuple[Callable[[Path], bool], Reader] | None = None
+    unnamed: bool = False
+
+    def takes(self, path: Path, split: SplitName | None) -> bool:
+        """Tell whether a file is one of data."""
+        if path.suffix.lower() in self.readers:
+            return True
+        return split is not None and self.sniffed is not None and self.sniffed[0](path)
+
+    def reader(self, path: Path) -> Reader:
+        """Find the reader of a file that ``takes`` is true of."""
+        suffix = path.suffix.lower()
+        return self.readers[suffix] if suffix in self.readers or self.sniffed is None else self.sniffed[1]
 
 
 @dataclass(frozen=True)
@@ -35,8 +64,8 @@ class DataFiles:
     ignored: tuple[Path, ...] = ()
 
 
-def find_files(source: Path) -> DataFiles:
-    """Sort the data files of ``source`` into splits.
+def find_files(source: Path, formats: Formats) -> DataFiles:
+    """Sort the data files of ``source``, of the given formats, into splits.
 
     A file alone, or the only data file of a folder, is the training split. In a folder the name decides, as in
     ``train.csv``, ``reviews_dev.jsonl``, ``data/test-00000-of-00001.parquet`` or ``validation/0000.parquet``.
@@ -45,25 +74,28 @@ def find_files(source: Path) -> DataFiles:
         DataError: No data file, no training split, or one split in several places; what is there is listed.
     """
     if source.is_file():
-        if source.suffix.lower() not in READERS:
-            raise DataError(f"{source} is not a data file: {source.suffix or 'it has no extension'}.", _remedy(source))
+        # Any name will do for one file, if its content tells what it is.
+        if not formats.takes(source, "train"):
+            kind = source.suffix or "it has no extension"
+            raise DataError(f"{source} is not a data file: {kind}.", _remedy(formats, source))
         return DataFiles({"train": (source,)})
     found = [path for path in sorted(source.rglob("*")) if path.is_file() and not _hidden(path.relative_to(source))]
-    data = [path for path in found if path.suffix.lower() in READERS]
+    names = {path: _split_of(path.relative_to(source)) for path in found}
+    data = [path for path in found if formats.takes(path, names[path])]
     if not data:
-        remedy = _remedy(*found) if found else f"Put {FORMATS} files there."
+        remedy = _remedy(formats, *found) if found else f"Put {formats.words} files there."
         raise DataError(f"Folder {source} has no data file. It holds: {_listing(source, found)}.", remedy)
     splits: dict[SplitName, tuple[Path, ...]] = {}
     for path in data:
-        split = _split_of(path.relative_to(source))
+        split = names[path]
         if split is not None:
             splits[split] = (*splits.get(split, ()), path)
-    if not splits and len(data) == 1:
-        return DataFiles({"train": (data[0],)})
+    if not splits and (len(data) == 1 or formats.unnamed):
+        return DataFiles({"train": tuple(path for path in data if len(data) == 1 or not _about(path))})
     if "train" not in splits:
         raise DataError(
             f"Folder {source} has no training split. Its data files: {_listing(source, data)}.",
-            "Name the file train.csv (or .tsv, .jsonl, .parquet), or give one file to --data.",
+            f"Name the file {_example(formats)}, or give one file to --data.",
         )
     for split, paths in splits.items():
         if len({(path.parent, path.suffix.lower()) for path in paths}) > 1:
@@ -74,8 +106,18 @@ def find_files(source: Path) -> DataFiles:
     named = {path for paths in splits.values() for path in paths}
     return DataFiles(
         {split: splits[split] for split in SPLITS if split in splits},
-        tuple(path for path in data if path not in named and path.suffix.lower() != ".json"),
+        tuple(path for path in data if path not in named and path.suffix.lower() != ".json" and not _about(path)),
     )
+
+
+def _example(formats: Formats) -> str:
+    first, *others = (suffix for suffix in formats.readers if suffix not in (".tab", ".ndjson", ".json"))
+    return f"train{first} (or {', '.join(others)})"
+
+
+def _about(path: Path) -> bool:
+    """Tell a text about the data from a text of the data."""
+    return path.suffix.lower() in ("", ".txt") and path.stem.lower() in ("readme", "license", "licence", "citation")
 
 
 def _split_of(path: Path) -> SplitName | None:
@@ -109,6 +151,6 @@ _CONVERT = {
 }
 
 
-def _remedy(*paths: Path) -> str:
+def _remedy(formats: Formats, *paths: Path) -> str:
     advice = [_CONVERT[path.suffix.lower()] for path in paths if path.suffix.lower() in _CONVERT]
-    return advice[0] if advice else f"Give {FORMATS}: {', '.join(READERS)}."
+    return advice[0] if advice else f"Give {formats.words}: {', '.join(formats.readers)}."

@@ -11,7 +11,8 @@ from typing import Any
 from compressor.artifacts import SplitName
 from compressor.data.columns import Chooser
 from compressor.data.files import SPLIT_WORDS
-from compressor.data.tables import Rows
+from compressor.data.rows import Rows, gather
+from compressor.data.tables import declared_names
 from compressor.errors import DataError
 from compressor.hub_errors import Unanswered, Wanted, explained, gated
 from compressor.quiet import quiet_loggers
@@ -58,19 +59,17 @@ def read_hub(name: str, choose: Chooser) -> HubRows:
         place = f"{name}, {split}"
         chosen = choose(place, dataset.column_names)
         columns = dataset.select_columns(list(chosen.names)).to_dict()
-        names = getattr(dataset.features[chosen.label], "names", None)
-        splits[known] = (
-            Rows(
-                place,
-                "row",
-                range(1, len(dataset) + 1),
-                columns[chosen.text],
-                columns[chosen.label],
-                label_names=tuple(names) if names is not None else None,
-                columns=tuple(dataset.column_names),
-                more={name: columns[name] for name in chosen.more},
-            ),
+        label = None if chosen.label is None else dataset.features.to_dict()[chosen.label]
+        rows = gather(
+            place,
+            "row",
+            range(1, len(dataset) + 1),
+            columns,
+            chosen,
+            dataset.column_names,
+            label_names=declared_names(label),
         )
+        splits[known] = (rows,)
     if "train" not in splits:
         raise DataError(
             f"Dataset {name} has no training split, only {', '.join(map(str, loaded)) or 'nothing'}.",

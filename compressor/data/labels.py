@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from compressor.artifacts import SplitName
-from compressor.data.tables import Rows
+from compressor.data.rows import Rows
 from compressor.errors import DataError
 
 _SHOWN = 10
@@ -20,16 +21,16 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Labelled:
-    """Label ids of every split and what they mean.
+    """What is right about the rows of every split, and what the ids in it mean.
 
     Attributes:
-        ids: int64 of shape (rows,) for each split.
+        ids: For each split, as ``Split.labels`` has it; int64 of shape (rows,) where a row has one label.
         names: Name of each id.
         notes: Decisions for the report.
         warnings: What the user should check.
     """
 
-    ids: Mapping[SplitName, npt.NDArray[np.int64]]
+    ids: Mapping[SplitName, Any]
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -44,7 +45,16 @@ class _Written:
     declared: tuple[str, ...] | None
 
 
-def reconcile(splits: Mapping[SplitName, Sequence[Rows]], teacher_labels: tuple[str, ...] | None) -> Labelled:
+_Key = Callable[[str], Any]
+
+
+def reconcile(
+    splits: Mapping[SplitName, Sequence[Rows]],
+    teacher_labels: tuple[str, ...] | None,
+    *,
+    key: _Key | None = None,
+    declared: tuple[str, ...] | None = None,
+) -> Labelled:
     """Give every label its id.
 
     With a teacher that has a head, labels are matched with its names; integers that match none are taken as its ids.
@@ -53,6 +63,8 @@ def reconcile(splits: Mapping[SplitName, Sequence[Rows]], teacher_labels: tuple[
     Args:
         splits: Rows without missing labels.
         teacher_labels: Names in the order of the teacher's outputs; ``None`` where its head is still to be trained.
+        key: Puts names in order where nothing else does; ``None`` for the alphabet.
+        declared: The names in order, where the dataset declares them and the rows have names already.
 
     Raises:
         DataError: Labels of mixed kinds, fractions or lists; a label that the teacher does not have.
@@ -60,7 +72,9 @@ def reconcile(splits: Mapping[SplitName, Sequence[Rows]], teacher_labels: tuple[
     written = _read(splits)
     used = Counter(name for names in written.names.values() for name in names)
     if teacher_labels is None:
-        order, position, notes, warnings = _own_order(written, used)
+        order, position, notes, warnings = _own_order(
+            replace(written, declared=declared or written.declared), used, key
+        )
     else:
         order, position, notes, warnings = _teacher_order(written, used, teacher_labels, splits)
     unused = [name for index, name in enumerate(order) if index not in {position[name] for name in used}]
@@ -73,17 +87,52 @@ def reconcile(splits: Mapping[SplitName, Sequence[Rows]], teacher_labels: tuple[
     return Labelled(ids, order, notes, warnings)
 
 
+def flattened(
+    splits: Mapping[SplitName, Sequence[Rows]],
+) -> tuple[dict[SplitName, tuple[Rows, ...]], Callable[[Mapping[SplitName, Any]], dict[SplitName, Any]]]:
+    """Write rows of several labels as rows of one label each, for ``reconcile``.
+
+    Returns:
+        The rows, and the function that makes one tuple of ids per row of what ``reconcile`` made of them.
+    """
+    flat = {split: tuple(_flat(part) for part in parts) for split, parts in splits.items()}
+    sizes = {split: [len(_each(row)) for part in parts for row in part.labels] for split, parts in splits.items()}
+
+    def restore(ids: Mapping[SplitName, Any]) -> dict[SplitName, Any]:
+        return {
+            split: tuple(
+                tuple(ids[split][start:end].tolist()) for start, end in pairwise(accumulate(counts, initial=0))
+            )
+            for split, counts in sizes.items()
+        }
+
+    return {split: tuple(part for part in parts if part.labels) for split, parts in flat.items()}, restore
+
+
+def _each(row: object) -> Sequence[object]:
+    return row if isinstance(row, list | tuple) else (row,)
+
+
+def _flat(part: Rows) -> Rows:
+    places = [(row, step) for row, labels in enumerate(part.labels) for step in range(len(_each(labels)))]
+    return replace(
+        part,
+        numbers=[part.numbers[row] + (step if part.stacked else 0) for row, step in places],
+        labels=[label for labels in part.labels for label in _each(labels)],
+    )
+
+
 _Order = tuple[tuple[str, ...], Mapping[str, int], tuple[str, ...], tuple[str, ...]]
 
 
-def _own_order(written: _Written, used: Mapping[str, int]) -> _Order:
+def _own_order(written: _Written, used: Mapping[str, int], key: _Key | None) -> _Order:
     numbers = written.numbers
     if written.declared is not None:
         order = written.declared
     elif numbers is not None:
         order = tuple(sorted(used, key=lambda name: numbers[name]))
     else:
-        order = tuple(sorted(used))
+        order = tuple(sorted(used, key=key))
     return order, {name: index for index, name in enumerate(order)}, (), ()
 
 

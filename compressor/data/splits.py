@@ -77,8 +77,9 @@ def hold_out(texts: Sequence[str], labels: Ids, rows: int, seed: int) -> npt.NDA
             left -= loss
             quotas[own] -= len(group)
     if not held.any():
+        several = np.count_nonzero(counts)
         raise DataError(
-            f"{len(labels)} rows of {np.count_nonzero(counts)} labels are too few to hold rows out.",
+            f"{len(labels)} rows{f' of {several} labels' if several > 1 else ''} are too few to hold rows out.",
             "Give validation and test data in files of their own, or more rows.",
         )
     return held

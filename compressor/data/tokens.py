@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.artifacts import SPLITS, Corpus, SplitName, Tokenized
 from compressor.aside import read_seal, seal, write_aside
+from compressor.data.encoding import ENCODINGS, Batch, Settings
 from compressor.errors import DataError
 from compressor.events import Listener, Note, Progress, Warned, ignore
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 STAGE = "tokenize"
-_BATCH = 1000
 _FORMAT = 1  # part of the key: another layout of the files is another cache
 
 
@@ -29,6 +29,9 @@ def tokenize(
     max_length: int,
     cache_dir: Path,
     listen: Listener = ignore,
+    *,
+    doc_stride: int = 128,
+    seed: int = 0,
 ) -> Tokenized:
     """Turn texts into token ids, unpadded.
 
@@ -42,9 +45,11 @@ def tokenize(
         max_length: Longest sequence in tokens, special tokens included; longer texts are truncated.
         cache_dir: Where caches live.
         listen: Receives ``Progress`` in rows, a ``Note`` of truncated texts, and ``Warned`` for a damaged cache.
+        doc_stride: Tokens that two windows of a long context share, for question answering.
+        seed: Decides which tokens are masked in validation and test, for fill-mask.
 
     Raises:
-        DataError: The tokenizer makes no ``input_ids`` that the model takes.
+        DataError: The tokenizer makes no ``input_ids`` that the model takes, or has no mask where one is needed.
         OutputError: The cache folder cannot be written.
     """
     import datasets
@@ -52,93 +57,87 @@ def tokenize(
     input_names = tuple(name for name in model_inputs if name in tokenizer.model_input_names)
     if "input_ids" not in input_names:
         raise DataError(f"The tokenizer makes {tokenizer.model_input_names}, the model takes {list(model_inputs)}.")
-    fingerprint = _fingerprint(corpus, tokenizer, input_names, max_length)
+    settings = Settings(tokenizer, input_names, max_length, corpus.labels, doc_stride, seed)
+    fingerprint = _fingerprint(corpus, settings)
     folder = cache_dir / "tokens" / fingerprint
     facts = read_seal(folder)
     if facts is None:
         if folder.exists():
             listen(Warned(f"The token cache {folder} is damaged and was made anew."))
         with write_aside(folder) as aside:
-            total = sum(len(corpus.splits[split].texts) for split in SPLITS)
-            rows = _batches(corpus, tokenizer, input_names, max_length)
-            facts = {"truncated": _write(rows, input_names, total, aside, listen)}
+            facts = _write(corpus, settings, aside, listen)
             seal(aside, facts)
     cut = ", ".join(f"{rows} of {split}" for split, rows in facts["truncated"].items() if rows)
     if cut:
-        listen(Note(f"Texts of more than {max_length} tokens were cut: {cut}."))
+        what = "Questions too long for a window" if corpus.task.kind == "question-answering" else (
+            f"Texts of more than {max_length} tokens"
+        )  # fmt: skip
+        listen(Note(f"{what} were cut: {cut}."))
+    for note in facts.get("notes", ()):
+        listen(Note(note))
     return Tokenized(
         splits={split: datasets.Dataset.from_file(str(folder / f"{split}.arrow")) for split in SPLITS},
         input_names=input_names,
         max_length=max_length,
         fingerprint=fingerprint,
         truncated=facts["truncated"],
+        task=corpus.task,
     )
 
 
-_Batch = tuple[SplitName, dict[str, Any], int]
+def _write(corpus: Corpus, settings: Settings, folder: Path, listen: Listener) -> dict[str, Any]:
+    """Write one arrow stream per split.
 
-
-def _write(
-    batches: Iterator[_Batch], input_names: tuple[str, ...], total: int, folder: Path, listen: Listener
-) -> dict[SplitName, int]:
-    """Write one arrow stream per split; return how many rows of each lost tokens."""
+    Returns:
+        How many rows of each lost tokens, and what else to tell.
+    """
     import pyarrow as pa
 
-    schema = pa.schema(
-        [(name, pa.list_(pa.int32())) for name in input_names] + [("labels", pa.int64()), ("length", pa.int32())]
-    )
+    encoding = ENCODINGS[corpus.task.kind]
     truncated: dict[SplitName, int] = dict.fromkeys(SPLITS, 0)
-    done = 0
-    with ExitStack() as stack:
-        streams = {}
-        for split in SPLITS:
-            file = stack.enter_context(pa.OSFile(str(folder / f"{split}.arrow"), "wb"))
-            streams[split] = stack.enter_context(pa.ipc.new_stream(file, schema))
-        for split, columns, cut in batches:
-            streams[split].write_batch(pa.record_batch(columns, schema=schema))
-            truncated[split] += cut
-            done += len(columns["labels"])
-            listen(Progress(STAGE, done, total, {}))
-    return truncated
-
-
-def _batches(
-    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, input_names: tuple[str, ...], max_length: int
-) -> Iterator[_Batch]:
+    notes = []
+    done, total = 0, sum(len(corpus.splits[split].texts) for split in SPLITS)
     for split in SPLITS:
-        rows = corpus.splits[split]
-        for start in range(0, len(rows.texts), _BATCH):
-            texts = list(rows.texts[start : start + _BATCH])
-            encoded = tokenizer(texts, truncation=True, max_length=max_length)
-            columns: dict[str, Any] = {name: encoded[name] for name in input_names}
-            columns["labels"] = rows.labels[start : start + _BATCH]
-            columns["length"] = [len(row) for row in encoded["input_ids"]]
-            full = [text for text, length in zip(texts, columns["length"], strict=True) if length >= max_length]
-            yield split, columns, _longer(full, tokenizer, max_length)
+        counts: dict[str, int] = {}
+        schema = pa.schema(
+            [(name, pa.list_(pa.int32())) for name in settings.input_names]
+            + [(name, kind) for name, kind in encoding.columns(split).items()]
+            + [("length", pa.int32())]
+        )
+        with ExitStack() as stack:
+            file = stack.enter_context(pa.OSFile(str(folder / f"{split}.arrow"), "wb"))
+            stream = stack.enter_context(pa.ipc.new_stream(file, schema))
+            for batch in _batches(corpus, split, settings):
+                stream.write_batch(pa.record_batch({name: batch.columns[name] for name in schema.names}, schema=schema))
+                truncated[split] += batch.cut
+                for name, count in batch.counts.items():
+                    counts[name] = counts.get(name, 0) + count
+                done += batch.texts
+                listen(Progress(STAGE, done, total, {}))
+        notes += [encoding.note(split, counts)] if encoding.note is not None else []
+    return {"truncated": truncated, **({"notes": [note for note in notes if note]} if any(notes) else {})}
 
 
-def _longer(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> int:
-    """Count the texts that have more tokens than fit; a full row may also just fit."""
-    if not texts:
-        return 0
-    # verbose=False: a length above the model's is what is asked about here, not a mistake.
-    encoded = tokenizer(list(texts), truncation=False, return_attention_mask=False, verbose=False)
-    return sum(1 for row in encoded["input_ids"] if len(row) > max_length)
+def _batches(corpus: Corpus, split: SplitName, settings: Settings) -> Iterator[Batch]:
+    for batch in ENCODINGS[corpus.task.kind].encode(corpus.splits[split], split, settings):
+        batch.columns["length"] = [len(row) for row in batch.columns["input_ids"]]
+        yield batch
 
 
-def _fingerprint(
-    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, input_names: tuple[str, ...], max_length: int
-) -> str:
+def _fingerprint(corpus: Corpus, settings: Settings) -> str:
+    tokenizer = settings.tokenizer
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     # Every call to the tokenizer leaves its own truncation and padding there.
     state = {part: value for part, value in state.items() if part not in ("truncation", "padding")}
-    key = {
+    key: Mapping[str, Any] = {
         "format": _FORMAT,
         "corpus": corpus.fingerprint,
         "tokenizer": state,
         "special": tokenizer.special_tokens_map,
         "truncation_side": tokenizer.truncation_side,
-        "inputs": input_names,
-        "max_length": max_length,
+        "inputs": settings.input_names,
+        "max_length": settings.max_length,
+        # Nothing for single labels, so that what was kept before there were other kinds is found again.
+        **ENCODINGS[corpus.task.kind].key(settings),
     }
     return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,11 +1,11 @@
-"""How a model behaves beside its teacher, row by row: flips, slices, confusion.
+"""How a model behaves beside its teacher, row by row: flips, slices, labels, confusion.
 
-Works on logits for the same test rows; runs no model itself.
+Works on what both said about the same test rows; runs no model itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,43 +14,32 @@ import numpy.typing as npt
 
 from compressor.artifacts import ModelFacts
 from compressor.evaluation import statistics
-from compressor.evaluation.verdict import Verdict, non_inferiority
+from compressor.evaluation.figures import F1, Floats
+from compressor.evaluation.metrics import METRICS, Gold, Marks
+from compressor.evaluation.slices import Bools, Changes, Slice, slices
+from compressor.evaluation.verdict import Verdict
 
-Ints = npt.NDArray[np.int64]
 FlipKind = Literal["broken", "repaired", "moved"]
 
 # Enough to read in a report; the counts beside them are always of all rows.
 MOST_FLIPS = 200
 MOST_CELLS = 300
-LENGTH_SLICES = 4
-
-
-@dataclass(frozen=True)
-class LabelledRows:
-    """The rows that models are compared on.
-
-    Attributes:
-        labels: Label ids [n].
-        label_names: Names in the order of the ids.
-        texts: Texts [n].
-        cuts: What the rows are sliced by: column to one name per row.
-    """
-
-    labels: Ints
-    label_names: Sequence[str]
-    texts: Sequence[str]
-    cuts: Mapping[str, npt.NDArray[np.str_]]
 
 
 @dataclass(frozen=True)
 class Flip:
-    """A test row that a student labels otherwise than its teacher.
+    """A test row about which a student decides otherwise than its teacher.
 
     Attributes:
+        row: Its number; that of a question, or of a masked token, where the task has those.
         kind: ``broken``: only the teacher is right. ``repaired``: only the student is.
-            ``moved``: both are wrong.
-        teacher_score: Probability that the teacher gives its own label.
-        student_score: Probability that the student gives its own label.
+            ``moved``: both are wrong, both are right in their way, or nothing is right of itself.
+        text: What it is about.
+        label: What is right, in words: a label, labels, entities, answers, a piece, a number.
+        teacher_label: What the teacher said.
+        teacher_score: Probability that the teacher gives to it, or its similarity; ``None`` where there is none.
+        student_label: What the student said.
+        student_score: Probability that the student gives to it.
     """
 
     row: int
@@ -58,34 +47,14 @@ class Flip:
     text: str
     label: str
     teacher_label: str
-    teacher_score: float
+    teacher_score: float | None
     student_label: str
-    student_score: float
-
-
-@dataclass(frozen=True)
-class Slice:
-    """A part of the test rows.
-
-    Attributes:
-        column: What it is cut by: ``class``, ``length`` or a column that the user named.
-        p_value: Exact McNemar, Holm-adjusted over the slices of the column.
-    """
-
-    column: str
-    name: str
-    rows: int
-    teacher_accuracy: float
-    accuracy: float
-    agreement: float
-    broken: int
-    repaired: int
-    p_value: float
+    student_score: float | None
 
 
 @dataclass(frozen=True)
 class ConfusionCell:
-    """Rows of one true label under one predicted label, for both models."""
+    """Rows, or words, of one true label under one predicted label, for both models."""
 
     label: str
     predicted: str
@@ -94,122 +63,172 @@ class ConfusionCell:
 
 
 @dataclass(frozen=True)
+class LabelChange:
+    """One label of many, or one type of entity.
+
+    Attributes:
+        rows: How often it is right.
+        teacher_f1: F1 of the teacher.
+        f1: F1 of the model.
+        broken: Rows in which only the teacher has this label right.
+        repaired: Rows in which only the model has.
+        p_value: Exact McNemar, Holm-adjusted over the labels.
+    """
+
+    label: str
+    rows: int
+    teacher_f1: float
+    f1: float
+    broken: int
+    repaired: int
+    p_value: float
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One model against the teacher, row by row.
 
     Attributes:
-        flipped: Rows with another label; the sum of broken, repaired and moved.
-        shift_mean: Mean Jensen-Shannon divergence of the probabilities, in bits.
+        flipped: Rows with another decision: the sum of broken, repaired and moved. ``None``, as those are, where the
+            task decides nothing.
+        shift_mean: Mean Jensen-Shannon divergence of the probabilities, in bits; ``None`` where there are none.
         shift_p95: Its 95th percentile.
-        flips: The flipped rows on which the two models are surest, surest first.
+        flips: The flipped rows on which the two models are surest, surest first; where there are no probabilities,
+            those that changed most. Where the task decides nothing, the rows with the largest differences.
         confusion: Cells of the confusion matrix whose counts differ, largest change first.
+        labels: Every label of a multi-label task, every type of entity.
     """
 
     model: str
     verdict: Verdict
-    flipped: int
-    broken: int
-    repaired: int
-    moved: int
-    shift_mean: float
-    shift_p95: float
+    flipped: int | None
+    broken: int | None
+    repaired: int | None
+    moved: int | None
+    shift_mean: float | None
+    shift_p95: float | None
     flips: tuple[Flip, ...]
     slices: tuple[Slice, ...]
     confusion: tuple[ConfusionCell, ...]
+    labels: tuple[LabelChange, ...] = ()
 
 
-def compare(model: ModelFacts, teacher: ModelFacts, test: LabelledRows, margin: float) -> Comparison:
+def compare(
+    model: ModelFacts,
+    marks: Marks,
+    teacher: ModelFacts,
+    teacher_marks: Marks,
+    gold: Gold,
+    happened: Changes,
+    verdict: Verdict,
+) -> Comparison:
     """Compare a model with its teacher on the same rows.
 
     Args:
-        model: With logits [n, k].
-        teacher: With logits [n, k].
-        test: The rows.
-        margin: Largest accepted drop in accuracy, as a share.
+        model: With answers.
+        marks: What they earned.
+        teacher: With answers.
+        teacher_marks: What they earned.
+        gold: What is right.
+        happened: To each row, from ``changes``.
+        verdict: On the model.
     """
-    labels, label_names = test.labels, test.label_names
-    teacher_scores, scores = statistics.softmax(teacher.logits), statistics.softmax(model.logits)
-    before, after = teacher.logits.argmax(axis=1), model.logits.argmax(axis=1)
-    changed = before != after
-    broken, repaired = (before == labels) & changed, (after == labels) & changed
-    moved = changed & ~broken & ~repaired
-    rows = np.flatnonzero(changed)
-    sureness = teacher_scores.max(axis=1) + scores.max(axis=1)
-    kinds: dict[FlipKind, npt.NDArray[np.bool_]] = {"broken": broken, "repaired": repaired, "moved": moved}
-    flips = tuple(
-        Flip(
-            row=int(row),
-            kind=next(kind for kind, mask in kinds.items() if mask[row]),
-            text=test.texts[row],
-            label=label_names[labels[row]],
-            teacher_label=label_names[before[row]],
-            teacher_score=float(teacher_scores[row].max()),
-            student_label=label_names[after[row]],
-            student_score=float(scores[row].max()),
-        )
-        for row in rows[np.argsort(-sureness[rows], kind="stable")][:MOST_FLIPS]
-    )
-    shift = statistics.jensen_shannon(teacher_scores, scores)
+    judging = METRICS[gold.task.kind]
+    shift = judging.shift(teacher.answers, model.answers, gold) if judging.shift else None
+    changed = None if happened.changed is None else int(happened.changed.sum())
+    broken, repaired = (None if rows is None else int(rows.sum()) for rows in (happened.broken, happened.repaired))
+    before, after = teacher_marks.figures[0].parts, marks.figures[0].parts
     return Comparison(
         model=model.name,
-        verdict=non_inferiority(int(broken.sum()), int(repaired.sum()), len(labels), margin),
-        flipped=int(changed.sum()),
-        broken=int(broken.sum()),
-        repaired=int(repaired.sum()),
-        moved=int(moved.sum()),
-        shift_mean=float(shift.mean()),
-        shift_p95=float(np.quantile(shift, 0.95)),
-        flips=flips,
-        slices=tuple(
-            item for column, names in test.cuts.items() for item in _slices(column, names, labels, before, after)
-        ),
-        confusion=tuple(_confusion(labels, before, after, label_names)),
+        verdict=verdict,
+        flipped=changed,
+        broken=broken,
+        repaired=repaired,
+        moved=None if changed is None else changed - (broken or 0) - (repaired or 0),
+        shift_mean=None if shift is None else float(shift.mean()),
+        shift_p95=None if shift is None else float(np.quantile(shift, 0.95)),
+        flips=tuple(_flips(marks, teacher_marks, gold, happened, shift)),
+        slices=tuple(slices(gold.cuts, before, after, happened, gold.labels)) if before and after else (),
+        confusion=tuple(_confusion(gold, teacher_marks, marks)),
+        labels=tuple(_labels(gold, teacher_marks, marks)),
     )
 
 
-def _slices(column: str, names: npt.NDArray[np.str_], labels: Ints, before: Ints, after: Ints) -> Iterator[Slice]:
-    _, first, place = np.unique(names, return_index=True, return_inverse=True)
-    # Classes in the order of their ids, lengths from short to long, other columns as they come.
-    order: npt.NDArray[np.int64] = labels[first] if column == "class" else first
-    if column == "length":
-        order = np.asarray([int(name.split("-")[0].split()[0]) for name in names[first]])
-    masks = [place == index for index in np.argsort(order, kind="stable")]
-    broken = [int(np.sum((before == labels)[mask] & (after != labels)[mask])) for mask in masks]
-    repaired = [int(np.sum((before != labels)[mask] & (after == labels)[mask])) for mask in masks]
-    p_values = statistics.holm(statistics.mcnemar(broken, repaired))
-    for index, mask in enumerate(masks):
-        yield Slice(
-            column=column,
-            name=str(names[mask][0]),
-            rows=int(mask.sum()),
-            teacher_accuracy=statistics.accuracy(labels[mask], before[mask]),
-            accuracy=statistics.accuracy(labels[mask], after[mask]),
-            agreement=statistics.accuracy(before[mask], after[mask]),
-            broken=broken[index],
-            repaired=repaired[index],
-            p_value=float(p_values[index]),
+def changes(marks: Marks, teacher_marks: Marks, gold: Gold) -> Changes:
+    """Tell what happened to each row, from the teacher to the model."""
+    if not METRICS[gold.task.kind].decides:
+        return Changes(None, None, None, tested=False)
+    before, after = teacher_marks.said, marks.said
+    if isinstance(before, np.ndarray) and isinstance(after, np.ndarray):
+        changed: Bools = np.asarray(before != after)
+    else:
+        changed = np.asarray([one != two for one, two in zip(before, after, strict=True)], dtype=np.bool_)
+    if marks.right is None or teacher_marks.right is None:
+        return Changes(changed, None, None, tested=False)
+    broken, repaired = teacher_marks.right & ~marks.right, marks.right & ~teacher_marks.right
+    return Changes(changed, broken, repaired, gold.independent)
+
+
+def _flips(marks: Marks, teacher_marks: Marks, gold: Gold, happened: Changes, shift: Floats | None) -> Iterator[Flip]:
+    judging = METRICS[gold.task.kind]
+    worth = np.zeros(len(gold))
+    if marks.scores is not None and teacher_marks.scores is not None:
+        worth = marks.scores + teacher_marks.scores
+    elif shift is not None:
+        worth = shift
+    elif marks.worth is not None and teacher_marks.worth is not None:
+        worth = np.abs(marks.worth - teacher_marks.worth)
+    rows = np.flatnonzero(worth > 0 if happened.changed is None else happened.changed)
+    for row in rows[np.argsort(-worth[rows], kind="stable")][:MOST_FLIPS].tolist():
+        kind: FlipKind = "moved"
+        if happened.broken is not None and happened.repaired is not None:
+            kind = "broken" if happened.broken[row] else "repaired" if happened.repaired[row] else "moved"
+        yield Flip(
+            row=row,
+            kind=kind,
+            text=judging.text(gold, row),
+            label=judging.truth(gold, row),
+            teacher_label=judging.show(gold, row, teacher_marks.said[row]),
+            teacher_score=_at(teacher_marks.scores, row),
+            student_label=judging.show(gold, row, marks.said[row]),
+            student_score=_at(marks.scores, row),
         )
 
 
-def _confusion(labels: Ints, before: Ints, after: Ints, label_names: Sequence[str]) -> Iterator[ConfusionCell]:
-    size = len(label_names)
-    counts = [np.bincount(labels * size + predicted, minlength=size * size) for predicted in (before, after)]
+def _at(scores: npt.NDArray[np.float64] | None, row: int) -> float | None:
+    return None if scores is None else float(scores[row])
+
+
+def _confusion(gold: Gold, teacher_marks: Marks, marks: Marks) -> Iterator[ConfusionCell]:
+    if gold.units is None or marks.units is None or teacher_marks.units is None:
+        return
+    size, names = len(gold.labels), gold.labels
+    counts = []
+    for predicted in (teacher_marks.units, marks.units):
+        told = predicted >= 0
+        counts.append(np.bincount(gold.units[told] * size + predicted[told], minlength=size * size))
     change = np.abs(counts[1] - counts[0])
     for cell in np.argsort(-change, kind="stable")[: min(MOST_CELLS, int(np.count_nonzero(change)))]:
-        yield ConfusionCell(
-            label_names[cell // size], label_names[cell % size], int(counts[0][cell]), int(counts[1][cell])
+        yield ConfusionCell(names[cell // size], names[cell % size], int(counts[0][cell]), int(counts[1][cell]))
+
+
+def _labels(gold: Gold, teacher_marks: Marks, marks: Marks) -> Iterator[LabelChange]:
+    if marks.by_label is None or teacher_marks.by_label is None:
+        return
+    before, after = (counts.reshape(len(gold), -1, 3) for counts in (teacher_marks.by_label, marks.by_label))
+    right_before, right_after = ((some[..., 1:] == 0).all(axis=-1) for some in (before, after))  # [n, k]
+    broken = (right_before & ~right_after).sum(axis=0)
+    repaired = (right_after & ~right_before).sum(axis=0)
+    p_values = statistics.holm(statistics.mcnemar(broken, repaired))
+    sums = [some.sum(axis=0) for some in (before, after)]
+    f1 = [F1.of(some) for some in sums]
+    for place, label in enumerate(METRICS[gold.task.kind].label_names(gold)):
+        yield LabelChange(
+            label=label,
+            rows=int(sums[0][place, 0] + sums[0][place, 2]),
+            teacher_f1=float(f1[0][place]),
+            f1=float(f1[1][place]),
+            broken=int(broken[place]),
+            repaired=int(repaired[place]),
+            p_value=float(p_values[place]),
         )
-
-
-def length_slices(lengths: npt.ArrayLike | None, texts: Sequence[str]) -> npt.NDArray[np.str_]:
-    """Name the length slice of every text [n], as in ``9-14 tokens``: quarters of the test rows."""
-    unit = "tokens" if lengths is not None else "characters"
-    sizes = np.asarray(lengths if lengths is not None else [len(text) for text in texts], dtype=np.int64)
-    quantiles = np.quantile(sizes, np.arange(1, LENGTH_SLICES) / LENGTH_SLICES, method="lower")
-    upper = np.unique([*quantiles, sizes.max()])  # inclusive
-    place = np.searchsorted(upper, sizes)
-    spans = [sizes[place == index] for index in range(len(upper))]
-    names = [
-        f"{span.min()}-{span.max()} {unit}" if span.min() < span.max() else f"{span.min()} {unit}" for span in spans
-    ]
-    return np.asarray(names)[place]

@@ -1,26 +1,29 @@
 """Whether a text's answer depends on its company: the same text alone, padded, and in a batch.
 
 Per-tensor dynamic int8 computes one scale for a whole batch, padding included, so that the neighbours of a text
-change its logits (onnxruntime#10111, #8625). Kernels too may add up in another order at another shape. What a file
+change its answer (onnxruntime#10111, #8625). Kernels too may add up in another order at another shape. What a file
 really does is measured here, through the runtime's own session.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from compressor.answers import Answers, changed_rows, cut, largest_difference, pad
 from compressor.artifacts import CompanyDrift
 from compressor.runtime import Session
+from compressor.tasks import TASKS, Task
 
-Row = Mapping[str, Sequence[int]]
-Logits = npt.NDArray[np.float32]
+Row = Mapping[str, Any]
 
 BATCH = 32
 MOST_ROWS = 256  # a batch changed the label of 2 texts in 100 where one scale served the whole tensor
 MOST_TOKENS = 16_384  # of one pass over padded texts: seconds for a base model, not minutes
+_BATCH_OF_BLOCKS = 8  # vocabularies of whole batches are large: a gigabyte for eight blocks of XLM-R's
 
 
 def sample(lengths: Sequence[int]) -> npt.NDArray[np.int64]:
@@ -36,48 +39,36 @@ def sample(lengths: Sequence[int]) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(0, len(lengths) - 1, rows).astype(np.int64))
 
 
-def measure(name: str, session: Session, rows: Sequence[Row], pad_token_id: int) -> CompanyDrift:
-    """Compare each text's logits alone with those padded to the longest text, and those in a batch.
+def measure(
+    name: str, session: Session, rows: Sequence[Row], pad_token_id: int, task: Task = TASKS["single-label"]
+) -> CompanyDrift:
+    """Compare each text's answer alone with that padded to the longest text, and that in a batch.
 
     Args:
         name: Of the model, for the report.
         session: The file as the runtime runs it.
-        rows: Unpadded token ids by input name; batches take them in this order, so that lengths are mixed.
+        rows: Unpadded token ids by input name; batches take them in this order, so that lengths are mixed. Those of a
+            masked language model have ``labels`` too, as ``answers.cut`` needs them.
         pad_token_id: Fills ``input_ids``.
+        task: What the model does; only what it says about a text's own tokens is compared.
     """
     widest = max(len(row["input_ids"]) for row in rows)
+    size = min(_BATCH_OF_BLOCKS if task.unit == "masked token" else BATCH, len(rows))
 
-    def run(group: Sequence[Row], width: int = 0) -> Logits:
-        width = width or max(len(row["input_ids"]) for row in group)
-        return session.run(
-            {name: _pad([row[name] for row in group], width, name, pad_token_id) for name in session.inputs}
-        )
+    def ask(batch: int, width: int = 0) -> Answers:
+        groups = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+        feeds = (pad(group, session.inputs, pad_token_id, width) for group in groups)
+        found = (cut(task, session.run_all(feed), group) for feed, group in zip(feeds, groups, strict=True))
+        return Answers.of([row for batch_of_rows in found for row in batch_of_rows])
 
-    alone = np.concatenate([run([row]) for row in rows])  # [n, k]
-    padded = np.concatenate([run([row], widest) for row in rows])
-    batched = np.concatenate([run(rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)])
+    alone, padded, batched = ask(1), ask(1, widest), ask(size)
     return CompanyDrift(
         model=name,
         rows=len(rows),
         padded_to=widest,
-        padded_difference=_largest(alone, padded),
-        padded_labels=_changed(alone, padded),
-        batch_size=min(BATCH, len(rows)),
-        batched_difference=_largest(alone, batched),
-        batched_labels=_changed(alone, batched),
+        padded_difference=largest_difference(task, alone, padded),
+        padded_labels=changed_rows(task, alone, padded),
+        batch_size=size,
+        batched_difference=largest_difference(task, alone, batched),
+        batched_labels=changed_rows(task, alone, batched),
     )
-
-
-def _pad(values: Sequence[Sequence[int]], width: int, name: str, pad_token_id: int) -> npt.NDArray[np.int64]:
-    array = np.full((len(values), width), pad_token_id if name == "input_ids" else 0, dtype=np.int64)  # [b, s]
-    for row, ids in enumerate(values):
-        array[row, : len(ids)] = ids
-    return array
-
-
-def _largest(first: Logits, second: Logits) -> float:
-    return float(np.abs(first.astype(np.float64) - second).max())
-
-
-def _changed(first: Logits, second: Logits) -> int:
-    return int(np.sum(first.argmax(axis=1) != second.argmax(axis=1)))

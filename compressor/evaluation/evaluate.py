@@ -1,45 +1,28 @@
-"""What changed between a teacher and its students: accuracy, behaviour, and the verdict.
+"""What changed between a teacher and its students: metrics, behaviour, and the verdict.
 
-Works on the logits that every model gave for the same test rows; runs no model itself.
+Works on the answers that every model gave about the same test rows; runs no model itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from compressor.answers import Answers, changed_rows, largest_difference
 from compressor.artifacts import STUDENT_INT8, STUDENT_ONNX, TEACHER, TEACHER_ONNX, CompanyDrift, ModelFacts
 from compressor.errors import StageError
 from compressor.evaluation import statistics
-from compressor.evaluation.behaviour import Comparison, LabelledRows, compare, length_slices
-from compressor.evaluation.statistics import Interval
-from compressor.evaluation.verdict import Verdict
+from compressor.evaluation.behaviour import Comparison, changes, compare
+from compressor.evaluation.bootstrap import Resampled
+from compressor.evaluation.metrics import METRICS, Gold, Marks
+from compressor.evaluation.scores import MetricValue, ModelScores, resample, scores_of
+from compressor.evaluation.slices import Changes
+from compressor.evaluation.verdict import Verdict, non_inferiority, paired
+from compressor.tasks import Kind
 
-Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class ModelScores:
-    """Scores of one model on the test split.
-
-    Attributes:
-        agreement_with_teacher: Share of rows with the teacher's label.
-        ece: Expected calibration error as the model stands.
-        temperature: Divisor of the logits fitted on validation rows; ``None`` where none were given, or
-            where they do not tell.
-        ece_calibrated: Expected calibration error with that temperature.
-    """
-
-    name: str
-    accuracy: Interval
-    macro_f1: Interval
-    agreement_with_teacher: float
-    ece: float
-    temperature: float | None = None
-    ece_calibrated: float | None = None
+__all__ = ["Drift", "Evaluation", "MetricValue", "ModelScores", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -47,10 +30,10 @@ class Drift:
     """How far one file of the same weights is from another, for example int8 from fp32.
 
     Attributes:
-        changed_labels: Test rows with another label.
-        max_abs_difference: Largest difference of a logit.
-        mean_abs_difference: Mean difference of a logit.
-        shift_mean: Mean Jensen-Shannon divergence of the probabilities, in bits.
+        changed_labels: Rows of the tokenised test split with another decision: label, tag, span or piece.
+        max_abs_difference: Largest difference of an output value.
+        mean_abs_difference: Mean difference of an output value.
+        shift_mean: Mean Jensen-Shannon divergence of the probabilities, in bits; ``None`` where there are none.
     """
 
     model: str
@@ -58,7 +41,7 @@ class Drift:
     changed_labels: int
     max_abs_difference: float
     mean_abs_difference: float
-    shift_mean: float
+    shift_mean: float | None
 
 
 @dataclass(frozen=True)
@@ -66,21 +49,30 @@ class Evaluation:
     """Everything measured on the test split.
 
     Attributes:
-        rows: Test rows.
-        majority: Share of the most frequent test label: what a constant answer scores.
+        rows: Test rows; questions, or masked tokens, where the task has those.
+        majority: Share of the most frequent test label: what a constant answer scores; ``None`` where there are no
+            single labels.
         shipped: The model that the verdict is about: the last of the models.
         comparisons: Every model but the teacher, in the order of the models.
         company: Each shipped file against itself: a text alone, padded and in a batch.
+        task: Kind of the task.
+        metric: Key of the deciding metric.
+        metric_title: The same in words.
+        row_word: What one of ``rows`` is called.
     """
 
     rows: int
-    majority: float
+    majority: float | None
     shipped: str
     scores: tuple[ModelScores, ...]
     comparisons: tuple[Comparison, ...]
     drifts: tuple[Drift, ...]
     warnings: tuple[str, ...] = ()
     company: tuple[CompanyDrift, ...] = ()
+    task: Kind = "single-label"
+    metric: str = "accuracy"
+    metric_title: str = "accuracy"
+    row_word: str = "test row"
 
     @property
     def verdict(self) -> Verdict:
@@ -90,131 +82,140 @@ class Evaluation:
 
 def evaluate(
     models: Sequence[ModelFacts],
-    labels: Ints,
-    label_names: Sequence[str],
-    texts: Sequence[str],
+    gold: Gold,
     *,
     max_drop: float = 1.0,
-    lengths: npt.ArrayLike | None = None,
-    columns: Mapping[str, Sequence[str]] | None = None,
-    validation_labels: Ints | None = None,
-    validation_logits: Mapping[str, npt.NDArray[np.float32]] | None = None,
+    validation: Gold | None = None,
+    validation_answers: Mapping[str, Answers] | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Compare models on the test split.
 
     Args:
         models: The teacher, named ``teacher``, and at least one other; the last is the one that ships.
-        labels: Label ids of the test rows [n].
-        label_names: Names in the order of the ids.
-        texts: Test texts [n].
-        max_drop: Largest accepted drop in accuracy, in percentage points.
-        lengths: Tokens of each text [n]; slices are cut by characters where it is ``None``.
-        columns: More columns to slice by: name to one value per row.
-        validation_labels: Label ids of the validation rows [v]; with ``validation_logits`` they fit the
-            calibration temperature.
-        validation_logits: Model name to validation logits [v, k], for any of the models.
+        gold: What is right about the test split.
+        max_drop: Largest accepted drop in the deciding metric, in points: hundredths of it.
+        validation: What is right about validation rows; with ``validation_answers`` they fit the temperature of the
+            probabilities, or the thresholds of the labels.
+        validation_answers: Model name to answers about these rows, for any of the models.
         seed: Of the bootstrap.
 
     Raises:
-        StageError: There are no test rows, no teacher, or logits of the wrong shape.
+        StageError: There are no test rows, no teacher, or answers of the wrong shape.
     """
-    labels = np.asarray(labels, dtype=np.int64)
-    _check(models, labels, label_names, texts)
+    _check(models, gold)
+    task, judging = gold.task, METRICS[gold.task.kind]
     teacher = next(item for item in models if item.name == TEACHER)
-    test = LabelledRows(
-        labels,
-        label_names,
-        texts,
-        cuts={
-            "class": np.asarray(label_names)[labels],
-            "length": length_slices(lengths, texts),
-            **{name: np.asarray([str(value) for value in values]) for name, values in (columns or {}).items()},
-        },
-    )
-    validation = validation_logits if validation_labels is not None and validation_logits is not None else {}
+    gold = replace(gold, reference=gold.reference or teacher.answers)
+    fitting = {name: (answers, validation) for name, answers in (validation_answers or {}).items() if validation}
+    fit = judging.thresholds
+    thresholds = {name: fit(*rows) for name, rows in fitting.items()} if fit else {}
+    marks = {item.name: judging.mark(item.answers, gold, thresholds.get(item.name) or ()) for item in models}
+    resampled = resample(marks, gold, seed)
+    happened = {name: changes(found, marks[TEACHER], gold) for name, found in marks.items()}
     scores = tuple(
-        _scores(item, teacher, labels, _temperature(validation.get(item.name), validation_labels), seed)
+        scores_of(
+            item.name,
+            item.answers,
+            marks[item.name],
+            gold,
+            resampled=resampled[item.name],
+            changes=happened[item.name],
+            validation=fitting.get(item.name),
+            thresholds=thresholds.get(item.name),
+            seed=seed,
+        )
         for item in models
     )
-    comparisons = tuple(compare(item, teacher, test, max_drop / 100) for item in models if item is not teacher)
-    majority = float(np.bincount(labels).max() / len(labels))
+    comparisons = tuple(
+        compare(
+            item, marks[item.name], teacher, marks[TEACHER], gold, happened[item.name],
+            _verdict(gold, happened[item.name], resampled[item.name], resampled[TEACHER], max_drop / 100),
+        )
+        for item in models
+        if item is not teacher
+    )  # fmt: skip
+    majority = float(np.bincount(gold.right).max() / len(gold)) if task.kind == "single-label" else None
     return Evaluation(
-        rows=len(labels),
+        rows=len(gold),
         majority=majority,
         shipped=models[-1].name,
         scores=scores,
         comparisons=comparisons,
-        drifts=tuple(_drifts({item.name: item for item in models})),
-        warnings=tuple(_warnings(scores, labels, label_names, majority)),
+        drifts=tuple(_drifts({item.name: item for item in models}, gold)),
+        warnings=tuple(_warnings(scores, marks, gold, majority)),
+        task=task.kind,
+        metric=task.metric,
+        metric_title=task.metric_title,
+        row_word=judging.wording.row,
     )
 
 
-def _check(models: Sequence[ModelFacts], labels: Ints, label_names: Sequence[str], texts: Sequence[str]) -> None:
-    if not len(labels):
+def _check(models: Sequence[ModelFacts], gold: Gold) -> None:
+    if not len(gold):
         raise StageError("The test split has no rows: there is nothing to evaluate on.")
-    if len(texts) != len(labels):
-        raise StageError(f"{len(texts)} test texts, but {len(labels)} labels.")
     names = [item.name for item in models]
     if TEACHER not in names or len(models) < 2 or names[-1] == TEACHER:
         raise StageError(f"Evaluation needs the teacher and then at least one other model, not {names}.")
-    shape = (len(labels), len(label_names))
     for item in models:
-        if item.logits.shape != shape:
-            raise StageError(f"Logits of {item.name} have shape {item.logits.shape}; the test split needs {shape}.")
-        if not np.isfinite(item.logits).all():
-            raise StageError(f"Logits of {item.name} are not all finite.")
+        width = METRICS[gold.task.kind].width(gold) or item.answers.values.shape[1]
+        shape = (int(gold.starts[-1]), width)
+        if item.answers.values.shape != shape:
+            found = item.answers.values.shape
+            raise StageError(f"Answers of {item.name} have shape {found}; the test split needs {shape}.")
+        if not np.array_equal(item.answers.starts, gold.starts):
+            raise StageError(f"Answers of {item.name} are about rows of other lengths than those of the test split.")
+        if not np.isfinite(item.answers.values).all():
+            raise StageError(f"Answers of {item.name} are not all finite.")
 
 
-def _temperature(logits: npt.NDArray[np.float32] | None, labels: Ints | None) -> float | None:
-    if logits is None or labels is None:
-        return None
-    return statistics.fit_temperature(logits, labels)
+def _verdict(
+    gold: Gold, happened: Changes, model: Mapping[str, Resampled], teacher: Mapping[str, Resampled], margin: float
+) -> Verdict:
+    p_value = None
+    deciding = gold.task.metric
+    if happened.tested and happened.broken is not None and happened.repaired is not None:
+        broken, repaired = int(happened.broken.sum()), int(happened.repaired.sum())
+        if deciding not in model:  # the share of rows that are right: its difference needs no drawing
+            return non_inferiority(broken, repaired, len(gold), margin)
+        p_value = float(statistics.mcnemar(broken, repaired))
+    wording = METRICS[gold.task.kind].wording
+    return paired(model[deciding], teacher[deciding], len(gold), margin, wording, p_value)
 
 
-def _scores(model: ModelFacts, teacher: ModelFacts, labels: Ints, temperature: float | None, seed: int) -> ModelScores:
-    predictions = model.logits.argmax(axis=1)
-    ece_calibrated = None
-    if temperature is not None:
-        calibrated = statistics.softmax(model.logits, temperature)
-        ece_calibrated = statistics.expected_calibration_error(calibrated, labels)
-    return ModelScores(
-        name=model.name,
-        accuracy=statistics.accuracy_interval(int(np.sum(predictions == labels)), len(labels)),
-        macro_f1=statistics.macro_f1_interval(labels, predictions, seed),
-        agreement_with_teacher=float(np.mean(predictions == teacher.logits.argmax(axis=1))),
-        ece=statistics.expected_calibration_error(statistics.softmax(model.logits), labels),
-        temperature=temperature,
-        ece_calibrated=ece_calibrated,
-    )
-
-
-def _drifts(models: Mapping[str, ModelFacts]) -> Iterator[Drift]:
+def _drifts(models: Mapping[str, ModelFacts], gold: Gold) -> Iterator[Drift]:
+    shift = METRICS[gold.task.kind].shift
     for name, reference in ((TEACHER_ONNX, TEACHER), (STUDENT_INT8, STUDENT_ONNX)):
         if name in models and reference in models:
-            first, second = models[reference].logits, models[name].logits
-            difference = np.abs(first.astype(np.float64) - second)
-            shift = statistics.jensen_shannon(statistics.softmax(first), statistics.softmax(second))
+            first, second = models[reference].answers, models[name].answers
+            # Of a masked token only the right piece's log-probability is comparable.
+            one, two = (
+                some.values[:, :1] if gold.task.unit == "masked token" else some.values for some in (first, second)
+            )
             yield Drift(
                 model=name,
                 reference=reference,
-                changed_labels=int(np.sum(first.argmax(axis=1) != second.argmax(axis=1))),
-                max_abs_difference=float(difference.max()),
-                mean_abs_difference=float(difference.mean()),
-                shift_mean=float(shift.mean()),
+                changed_labels=changed_rows(gold.task, first, second),
+                max_abs_difference=largest_difference(gold.task, first, second),
+                mean_abs_difference=float(np.abs(one.astype(np.float64) - two).mean()),
+                shift_mean=float(shift(first, second, gold).mean()) if shift else None,
             )
 
 
 def _warnings(
-    scores: Sequence[ModelScores], labels: Ints, label_names: Sequence[str], majority: float
+    scores: Sequence[ModelScores], marks: Mapping[str, Marks], gold: Gold, majority: float | None
 ) -> Iterator[str]:
+    judging = METRICS[gold.task.kind]
     for item in scores:
-        if item.accuracy.low <= majority < 1:
+        if majority is not None and item.deciding.low <= majority < 1:
             yield (
-                f"{item.name} scores {100 * item.accuracy.estimate:.1f}% on the test split: not better beyond doubt "
+                f"{item.name} scores {100 * item.deciding.estimate:.1f}% on the test split: not better beyond doubt "
                 f"than always answering the most frequent label ({100 * majority:.1f}%)."
             )
-    absent = [name for index, name in enumerate(label_names) if index not in set(labels.tolist())]
+        elif majority is None and len(gold) > 1 and len(set(marks[item.name].said)) == 1:
+            answer = judging.show(gold, 0, marks[item.name].said[0])
+            yield f"{item.name} gives the same answer to every {judging.wording.row}: {answer}."
+    names, absent = judging.label_names(gold), judging.absent(gold)
     if absent:
         shown = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
-        yield f"The test split has no row of {len(absent)} of {len(label_names)} labels: {shown}. They are not judged."
+        yield f"The test split has no row of {len(absent)} of {len(names)} labels: {shown}. They are not judged."

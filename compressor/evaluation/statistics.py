@@ -195,16 +195,32 @@ def bca(
     left_out = np.repeat(seen[None], len(met), axis=0)
     left_out[np.arange(len(met)), met] -= 1
     jackknife = statistic(left_out)
-    weights = seen[met]
-    deviation = np.average(jackknife, weights=weights) - jackknife
-    spread = float(np.sum(weights * deviation**2)) ** 1.5
-    acceleration = float(np.sum(weights * deviation**3)) / (6 * spread) if spread > 0 else 0.0
+    low, high = bca_bounds(estimate, values, jackknife, seen[met], level)
+    return Interval(estimate, low, high, f"BCa bootstrap, {RESAMPLES:,} resamples", level)
+
+
+def bca_bounds(
+    estimate: float, values: Floats, jackknife: Floats, weights: npt.ArrayLike = 1, level: float = LEVEL
+) -> tuple[float, float]:
+    """Bounds of a bias-corrected and accelerated bootstrap (Efron 1987).
+
+    Args:
+        estimate: The statistic of all rows.
+        values: That of every resample [r].
+        jackknife: That of the rows without some of them [j].
+        weights: How often each value of the jackknife occurs [j].
+        level: Confidence level.
+    """
+    many = np.broadcast_to(weights, jackknife.shape)
+    deviation = np.average(jackknife, weights=many) - jackknife
+    spread = float(np.sum(many * deviation**2)) ** 1.5
+    acceleration = float(np.sum(many * deviation**3)) / (6 * spread) if spread > 0 else 0.0
     # Ties count half: the statistics are discrete.
     below = float(np.mean(values < estimate) + np.mean(values == estimate) / 2)
-    bias = float(special.ndtri(np.clip(below, 1 / RESAMPLES, 1 - 1 / RESAMPLES)))
+    bias = float(special.ndtri(np.clip(below, 1 / len(values), 1 - 1 / len(values))))
     tails = bias + special.ndtri([(1 - level) / 2, (1 + level) / 2])
     low, high = np.quantile(values, special.ndtr(bias + tails / (1 - acceleration * tails)))
-    return Interval(estimate, float(low), float(high), f"BCa bootstrap, {RESAMPLES:,} resamples", level)
+    return float(low), float(high)
 
 
 # --- tests ------------------------------------------------------------------------------------

@@ -9,6 +9,9 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
+from compressor.evaluation.bootstrap import Resampled
+from compressor.evaluation.bootstrap import changed as changed_groups
+from compressor.evaluation.bootstrap import difference as resampled_difference
 from compressor.evaluation.statistics import (
     FEW_EVENTS,
     LEVEL,
@@ -31,10 +34,11 @@ class Verdict:
     """Non-inferiority of a student at the user's margin.
 
     Attributes:
-        margin: Largest accepted drop in accuracy, as a share.
-        difference: Accuracy of the student minus that of the teacher.
-        mcnemar_p: Two-sided exact p-value of "no difference at all".
-        rows: Test rows.
+        margin: Largest accepted drop in the deciding metric, as a share: 0.01 is one point.
+        difference: The metric of the student minus that of the teacher.
+        mcnemar_p: Two-sided exact p-value of "no difference at all" in which rows are right; ``None`` where rows
+            are neither right nor wrong, or depend on each other.
+        rows: Test rows; questions, or masked tokens, where the task has those.
         needed_rows: Rows for a decision with 80% power if the truth is what was seen here; ``None``
             where a decision was reached, or where the difference sits on the margin.
         sentence: The verdict for a reader.
@@ -43,10 +47,25 @@ class Verdict:
     decision: Decision
     margin: float
     difference: Interval
-    mcnemar_p: float
+    mcnemar_p: float | None
     rows: int
     needed_rows: int | None
     sentence: str
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How a verdict speaks of a task.
+
+    Attributes:
+        difference: What its difference is one of.
+        row: One of what was judged.
+        group: What is resampled.
+    """
+
+    difference: str = "its accuracy differs from the teacher's by"
+    row: str = "test row"
+    group: str = "row"
 
 
 def non_inferiority(broken: int, repaired: int, rows: int, margin: float) -> Verdict:
@@ -62,8 +81,63 @@ def non_inferiority(broken: int, repaired: int, rows: int, margin: float) -> Ver
     decision = decide(difference, margin)
     needed = needed_rows(broken, repaired, rows, margin) if decision == "cannot tell" else None
     p_value = float(mcnemar(broken, repaired))
-    sentence = _sentence(decision, margin, difference, rows, needed)
+    sentence = _sentence(decision, margin, difference, rows, needed, Wording())
     return Verdict(decision, margin, difference, p_value, rows, needed, sentence)
+
+
+def paired(
+    model: Resampled,
+    teacher: Resampled,
+    rows: int,
+    margin: float,
+    wording: Wording,
+    mcnemar_p: float | None = None,
+) -> Verdict:
+    """Decide whether a student may replace its teacher, by any metric of which more is better.
+
+    Args:
+        model: The student's metric, resampled with the same draws as the teacher's.
+        teacher: Of the same rows.
+        rows: All rows.
+        margin: Largest accepted drop in the metric, as a share.
+        wording: Of the task.
+        mcnemar_p: Where McNemar's test applies.
+    """
+    difference = resampled_difference(model, teacher, wording.group)
+    decision = decide(difference, margin)
+    needed = None
+    if decision == "cannot tell":
+        unchanged = model.groups if changed_groups(model, teacher) == 0 else None
+        needed = scaled_rows(difference, rows, margin, unchanged)
+    sentence = _sentence(decision, margin, difference, rows, needed, wording)
+    return Verdict(decision, margin, difference, mcnemar_p, rows, needed, sentence)
+
+
+def scaled_rows(difference: Interval, rows: int, margin: float, unchanged: int | None = None) -> int | None:
+    """Rows that decide with 80% power, if the interval's width shrinks with the root of their number.
+
+    Args:
+        difference: As seen.
+        rows: That it was seen on.
+        margin: Largest accepted drop, as a share.
+        unchanged: How many independent groups they are, if none of them changed: Wilson's score, that is all there
+            is then, shrinks with their number itself.
+
+    Returns:
+        ``None`` for "no number helps": the difference sits on the margin.
+    """
+    distance = abs(difference.estimate + margin)
+    if distance < margin / 20 or distance == 0:
+        return None
+    better = difference.estimate > -margin
+    # The half of the interval that looks towards the margin.
+    half = difference.estimate - difference.low if better else difference.high - difference.estimate
+    z = float(special.ndtri((1 + LEVEL) / 2))
+    if unchanged is not None:
+        groups = (unchanged + z**2) * half / distance - z**2
+        return max(rows + 1, math.ceil(rows / unchanged * groups))
+    reach = (z + float(special.ndtri(POWER))) / z
+    return max(rows + 1, math.ceil(rows * (reach * half / distance) ** 2))
 
 
 def decide(difference: Interval, margin: float) -> Decision:
@@ -73,19 +147,21 @@ def decide(difference: Interval, margin: float) -> Decision:
     return "do not ship" if difference.high < -margin else "cannot tell"
 
 
-def _sentence(decision: Decision, margin: float, difference: Interval, rows: int, needed: int | None) -> str:
+def _sentence(
+    decision: Decision, margin: float, difference: Interval, rows: int, needed: int | None, wording: Wording
+) -> str:
     allowed = f"the {100 * margin:.1f} points that you allow"
     seen = (
-        f"its accuracy differs from the teacher's by {points(difference.estimate)} points "
+        f"{wording.difference} {points(difference.estimate)} points "
         f"(95% interval {points(difference.low)} to {points(difference.high)})"
     )
-    test = f"{rows:,} test row{'' if rows == 1 else 's'}"
+    test = f"{rows:,} {wording.row}{'' if rows == 1 else 's'}"
     if decision == "ship":
         return f"Ship: on {test} {seen}, and a drop beyond {allowed} is ruled out."
     if decision == "do not ship":
         return f"Do not ship: on {test} {seen}, which is beyond {allowed}."
     advice = (
-        f"If the difference stays what it is, you need about {round_up(needed):,} test rows."
+        f"If the difference stays what it is, you need about {round_up(needed):,} {wording.row}s."
         if needed
         else "The difference sits on the margin itself, so more rows alone will hardly decide it."
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import io
 import logging
 import tempfile
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.answers import Floats
 from compressor.architectures import Architecture
 from compressor.artifacts import ExportedModel, FusionCount
 from compressor.errors import FusionError, StageError
@@ -19,36 +19,42 @@ from compressor.events import Listener, Note, Warned, ignore
 from compressor.graph import files as onnx_files
 from compressor.graph import fusion, parity
 from compressor.runtime.session import FAILURES
+from compressor.tasks import TASKS, Task
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from compressor.heads import Model
 
-BATCH_AXIS, SEQUENCE_AXIS, OUTPUT = "batch_size", "sequence_length", "logits"
+BATCH_AXIS, SEQUENCE_AXIS = "batch_size", "sequence_length"
+_ANY_SIZE = 1 << 62
+# Which tokens' states were pooled: sentence-transformers' ONNX backend reads them, and pools once more.
+EXTRA_OUTPUTS = {"feature-extraction": ("last_hidden_state",)}
 
 
 def export_onnx(
-    model: PreTrainedModel,
+    model: Model,
     architecture: Architecture,
     input_names: Sequence[str],
     path: Path,
     *,
     opset: int,
     batches: Sequence[parity.Batch],
+    task: Task = TASKS["single-label"],
     listen: Listener = ignore,
 ) -> ExportedModel:
-    """Write a classifier as one fused fp32 ONNX file that agrees with torch.
+    """Write a model as one fused fp32 ONNX file that agrees with torch.
 
-    The file has the axes ``batch_size`` and ``sequence_length``, the output ``logits``, and those of ``input_names``
-    that the model uses. Blocks that could not be fused are a warning, never silent: the file is right without them,
-    only slower.
+    The file has the axes ``batch_size`` and ``sequence_length``, the task's outputs (a sentence encoder also
+    ``last_hidden_state``), and those of ``input_names`` that the model uses. Blocks that could not be fused are a
+    warning, never silent: the file is right without them, only slower.
 
     Args:
-        model: A classifier in eval mode.
+        model: In eval mode, with the task's head.
         architecture: Where its layers are.
         input_names: Inputs that the tokenizer makes.
         path: Where the file goes; above 2 GB its weights go to ``<name>.data`` beside it.
         opset: Version of the ONNX operators, 18 or later.
         batches: Real text to compare on, as ``parity.parity_batches`` chooses it.
+        task: What the model does.
         listen: Hears how closely the graphs agree, and what could not be fused.
 
     Raises:
@@ -56,21 +62,28 @@ def export_onnx(
         FusionError: The fused graph does not load in onnxruntime.
         ParityError: The exported or the fused graph disagrees with torch; no file is left behind.
     """
-    expected = parity.torch_logits(model, batches)
-    graph = _trace(model, _accepted(model, input_names), opset)
+    from onnx_ir.passes.common import DeduplicateInitializersPass
+
+    expected = parity.torch_logits(model, batches, task)
+    graph = _trace(model, task, _accepted(model, input_names), opset)
     _drop_unused_inputs(graph)
+    if architecture.shared:
+        # The exporter writes a weight once for each time that its layer is run.
+        DeduplicateInitializersPass(size_limit=_ANY_SIZE)(graph)
     with tempfile.TemporaryDirectory(prefix="compressor-export-") as folder:
         plain = Path(folder) / "exported.onnx"
         onnx_files.write(graph, plain)
-        rows = parity.compare("exported", batches, expected, parity.onnx_logits(plain, batches))
+        rows = parity.compare("exported", batches, expected, parity.onnx_logits(plain, batches, task), task)
+    onnx_files.give_back()
     parity.require(rows)
-    layer_count = sum(1 for _ in model.get_submodule(architecture.layers).children())
-    fusions = fusion.fuse(graph, architecture.layers, layer_count, _activation(model.config))
+    fusions = fusion.fuse(graph, architecture, model.config.num_hidden_layers, _activation(model.config))
     onnx_files.save(graph, path)
     names = tuple(value.name for value in graph.graph.inputs)
     del graph
+    onnx_files.give_back()
     try:
-        rows += parity.compare("fused", batches, expected, _load_and_run(path, batches))
+        rows += parity.compare("fused", batches, expected, _load_and_run(path, batches, task), task)
+        onnx_files.give_back()
         parity.require(rows)
     except StageError:
         path.unlink(missing_ok=True)
@@ -80,13 +93,13 @@ def export_onnx(
     for text in missed:
         listen(Warned(text))
     worst = max(row.max_abs_difference for row in rows)
-    listen(Note(f"ONNX and torch agree at {len(batches)} shapes, before and after fusion: logits within {worst:.1e}."))
+    listen(Note(f"ONNX and torch agree at {len(batches)} shapes, before and after fusion: outputs within {worst:.1e}."))
     return ExportedModel(path, names, opset, fusions, rows, missed)
 
 
-def _load_and_run(path: Path, batches: Sequence[parity.Batch]) -> tuple[parity.Logits, ...]:
+def _load_and_run(path: Path, batches: Sequence[parity.Batch], task: Task) -> tuple[Floats, ...]:
     try:
-        return parity.onnx_logits(path, batches)
+        return parity.onnx_logits(path, batches, task)
     except FAILURES as error:
         raise FusionError(
             f"onnxruntime refuses the fused graph: {str(error).splitlines()[0]}",
@@ -102,16 +115,19 @@ def _explain(count: FusionCount) -> str:
 
 
 def _activation(config: Any) -> str:
-    return str(getattr(config, "hidden_act", None) or getattr(config, "activation", ""))
+    names = ("hidden_act", "activation", "hidden_activation")
+    return next((str(getattr(config, name)) for name in names if getattr(config, name, None)), "")
 
 
-def _accepted(model: PreTrainedModel, input_names: Sequence[str]) -> tuple[str, ...]:
+def _accepted(model: Model, input_names: Sequence[str]) -> tuple[str, ...]:
     """Inputs that the model's forward names; ``**kwargs`` would swallow the others without using them."""
-    parameters = inspect.signature(model.forward).parameters
-    return tuple(name for name in input_names if name in parameters)
+    from compressor import heads
+
+    taken = heads.inputs_of(model)
+    return tuple(name for name in input_names if name in taken)
 
 
-def _trace(model: PreTrainedModel, input_names: Sequence[str], opset: int) -> Any:
+def _trace(model: Model, task: Task, input_names: Sequence[str], opset: int) -> Any:
     """Export to an ``onnx_ir.Model``.
 
     ``dynamo=True`` because the older tracer gives wrong logits on transformers 5 at every shape but the traced one.
@@ -124,13 +140,13 @@ def _trace(model: PreTrainedModel, input_names: Sequence[str], opset: int) -> An
     if "token_type_ids" in example:
         example["token_type_ids"] = torch.zeros_like(example["token_type_ids"])
     try:
-        with _logits_only(model.config), _silenced(), torch.inference_mode():
+        with _answers_only(model.config), _rewritten(model), _silenced(), torch.inference_mode():
             program = torch.onnx.export(
                 model,
                 (),
                 kwargs=example,
                 input_names=list(input_names),
-                output_names=[OUTPUT],
+                output_names=[*task.outputs, *EXTRA_OUTPUTS.get(task.kind, ())],
                 dynamic_shapes={name: {0: BATCH_AXIS, 1: SEQUENCE_AXIS} for name in input_names},
                 opset_version=opset,
                 dynamo=True,
@@ -150,8 +166,17 @@ def _drop_unused_inputs(model: Any) -> None:
         inputs.remove(value)
 
 
+def _rewritten(model: Model) -> contextlib.AbstractContextManager[None]:
+    """Let a family that transformers writes in a form unfit for export compute the same in another."""
+    if model.config.model_type != "deberta-v2":
+        return contextlib.nullcontext()
+    from compressor.graph import deberta
+
+    return deberta.exportable(model)
+
+
 @contextlib.contextmanager
-def _logits_only(config: Any) -> Iterator[None]:
+def _answers_only(config: Any) -> Iterator[None]:
     """Ask for no hidden states and attentions: each would become an output of the graph."""
     names = ("output_hidden_states", "output_attentions")
     before = {name: getattr(config, name, False) for name in names}
@@ -168,12 +193,14 @@ def _logits_only(config: Any) -> Iterator[None]:
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
     """Keep the exporter's progress, warnings and log lines from the user; errors are raised, so none is lost."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
         try:
             yield
         finally:
-            logger.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import sys
 import zlib
 from importlib import metadata
 from pathlib import Path
@@ -46,8 +49,68 @@ def write(model: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = sum(value.const_value.nbytes for value in model.graph.initializers.values())
     # Graph structure takes some of protobuf's 2 GB too.
-    outside = f"{path.name}.data" if weights > MAX_PROTOBUF_BYTES - (64 << 20) else None
-    ir.save(model, path, external_data=outside)
+    if weights > MAX_PROTOBUF_BYTES - (64 << 20):
+        ir.save(model, path, external_data=f"{path.name}.data")
+    else:
+        _stream(model, path)
+
+
+def _stream(model: Any, path: Path) -> None:
+    """Write a model weight by weight.
+
+    protobuf would build the whole message, and its bytes beside it: twice the file in memory. A message is its fields
+    one after another (https://protobuf.dev/programming-guides/encoding), so the weights follow the rest of the graph.
+    """
+    import onnx
+    import onnx_ir as ir
+
+    values = list(model.graph.initializers.values())
+    for value in values:
+        model.graph.initializers.pop(value.name)
+    try:
+        proto = ir.to_proto(model)
+    finally:
+        for value in values:
+            model.graph.register_initializer(value)
+    graph = proto.graph.SerializeToString()
+    proto.ClearField("graph")
+    tensor_tag = _tag(onnx.GraphProto.INITIALIZER_FIELD_NUMBER)
+    sizes = [_tensor(value).ByteSize() for value in values]
+    total = len(graph) + sum(len(tensor_tag) + len(_varint(size)) + size for size in sizes)
+    with path.open("wb") as stream:
+        stream.write(proto.SerializeToString() + _tag(onnx.ModelProto.GRAPH_FIELD_NUMBER) + _varint(total) + graph)
+        for value, size in zip(values, sizes, strict=True):
+            stream.write(tensor_tag + _varint(size))
+            stream.write(_tensor(value).SerializeToString())
+
+
+def _tensor(value: Any) -> Any:
+    from onnx_ir import serde
+
+    proto = serde.serialize_tensor(value.const_value)
+    proto.name = value.name
+    return proto
+
+
+def _tag(field: int) -> bytes:
+    """Announces a field that is a message."""
+    return _varint(field << 3 | 2)
+
+
+def _varint(number: int) -> bytes:
+    """Seven bits a byte, the lowest first."""
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])
+
+
+def give_back() -> None:
+    """Return freed memory to the system, where the C library can: glibc keeps hundreds of megabytes of a session."""
+    gc.collect()
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
 
 
 def open_session(path: Path, threads: int = 0) -> Any:

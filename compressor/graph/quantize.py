@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from compressor import answers
+from compressor.answers import Answers
 from compressor.artifacts import QuantizedModel
 from compressor.errors import QuantizationError
 from compressor.events import Listener, Note, Warned, ignore
+from compressor.graph import agreement, parity
 from compressor.graph import files as onnx_files
-from compressor.graph import parity
+from compressor.graph.agreement import Agreement
 from compressor.graph.passes import int8
 from compressor.runtime.machine import detect_target
 from compressor.runtime.session import FAILURES
+from compressor.tasks import TASKS, Task
 
 # Full int8 range: the products are summed in 32 bits (vpdpbusd on x86 with VNNI, udot/sdot on ARM).
 _FULL = 127
@@ -40,7 +42,7 @@ WARN_BELOW_AGREEMENT = 0.98
 class _Drift:
     """How far int8 is from fp32, and from itself."""
 
-    agreement: float
+    agreement: Agreement
     difference: float
     batch_difference: float
 
@@ -53,6 +55,7 @@ def quantize_onnx(
     expected: int,
     batches: Sequence[parity.Batch],
     mode: str = "per-token",
+    task: Task = TASKS["single-label"],
     listen: Listener = ignore,
 ) -> QuantizedModel:
     """Write the int8 form of a file that ``export_onnx`` wrote.
@@ -64,9 +67,10 @@ def quantize_onnx(
         source: The fused fp32 file.
         path: Where the int8 file goes.
         target: A key of ``WEIGHT_LIMITS``, or ``auto`` for this machine.
-        expected: Matrix products of the encoder: layers times products of a layer.
+        expected: Matrix products of the encoder, as ``Architecture.products`` names them.
         batches: Validation text, padded; what int8 changes is measured on it.
         mode: A key of ``int8.MODES``.
+        task: What the model does.
         listen: Hears the agreement, and what to know before deploying.
 
     Raises:
@@ -85,20 +89,21 @@ def quantize_onnx(
     quantized = int8.count_products(model)
     onnx_files.save(model, path)
     del model
+    onnx_files.give_back()
     try:
         if quantized != expected:
             raise QuantizationError(
                 f"{quantized} of {expected} matrix products of the encoder were quantized.",
                 "Please report the model type; without --quantize the run finishes in fp32.",
             )
-        drift = _measure(source, path, batches)
+        drift = _measure(source, path, batches, task)
     except QuantizationError:
         path.unlink(missing_ok=True)
         raise
     warnings = _judge(drift, mode)
     for text in warnings:
         listen(Warned(text))
-    listen(Note(f"int8 ({mode}) for {chosen}: {drift.agreement:.1%} of the labels as in fp32."))
+    listen(Note(f"int8 ({mode}) for {chosen}: {drift.agreement.words}."))
     bits = "int8" if limit == _FULL else "7-bit int8"
     return QuantizedModel(
         path=path,
@@ -106,7 +111,7 @@ def quantize_onnx(
         weight_type=f"{bits} per channel",
         quantized=quantized,
         expected=expected,
-        agreement=drift.agreement,
+        agreement=drift.agreement.share,
         max_abs_difference=drift.difference,
         warnings=warnings,
         mode=mode,
@@ -114,50 +119,52 @@ def quantize_onnx(
     )
 
 
-def _measure(source: Path, path: Path, batches: Sequence[parity.Batch]) -> _Drift:
-    before = parity.onnx_logits(source, batches)
+def _measure(source: Path, path: Path, batches: Sequence[parity.Batch], task: Task) -> _Drift:
+    before = _ask(onnx_files.open_session(source), batches, task)
+    onnx_files.give_back()
+    together = max(batches, key=lambda batch: len(batch["input_ids"]))
     try:
         session = onnx_files.open_session(path)
-        after = parity.session_logits(session, batches)
-        together = max(batches, key=lambda batch: len(batch["input_ids"]))
-        alone = parity.session_logits(session, _one_by_one(together))
+        after, batched = (_ask(session, asked, task) for asked in (batches, [together]))
+        alone = _ask(session, _one_by_one(together), task)
     except FAILURES as error:
         raise QuantizationError(
             f"onnxruntime refuses the int8 graph: {str(error).splitlines()[0]}",
             "Please report the model type and the version of onnxruntime; without --quantize the run finishes in fp32.",
         ) from error
-    first, second = np.concatenate(before), np.concatenate(after)
-    agreement = float((first.argmax(-1) == second.argmax(-1)).mean())
-    chance = 1 / first.shape[-1]
-    # Half-way between chance and full agreement is no quantization noise; the file is broken.
-    if not np.isfinite(second).all() or agreement < (1 + chance) / 2:
-        raise QuantizationError(
-            f"The int8 model gives {agreement:.1%} of {len(first)} texts the label that fp32 gives them "
-            f"(chance: {chance:.1%}).",
-            "Do not deploy it. Run without --quantize, or try another --target, and report the model type.",
-        )
-    index = next(place for place, batch in enumerate(batches) if batch is together)
-    batch_difference = float(np.abs(np.concatenate(alone) - after[index]).max())
-    return _Drift(agreement, float(np.abs(first - second).max()), batch_difference)
+    return _Drift(
+        agreement=agreement.judge(task, before, after),
+        difference=answers.largest_difference(task, before, after),
+        batch_difference=answers.largest_difference(task, alone, batched),
+    )
+
+
+def _ask(session: Any, batches: Sequence[parity.Batch], task: Task) -> Answers:
+    """What a session says about the rows of all batches."""
+    found: list[answers.Floats] = []
+    for batch in batches:
+        found += answers.cut(task, parity.session_outputs(session, batch, task), _rows(batch))
+    return Answers.of(found)
+
+
+def _rows(batch: parity.Batch) -> list[dict[str, answers.Ints]]:
+    """The rows of a batch without their padding, which is on the right."""
+    lengths = batch["attention_mask"].sum(axis=1)
+    return [{name: array[row, :length] for name, array in batch.items()} for row, length in enumerate(lengths)]
 
 
 def _one_by_one(batch: parity.Batch) -> tuple[parity.Batch, ...]:
     """The texts of a batch, each alone and without its padding."""
-    mask: Any = batch["attention_mask"]
-    return tuple(
-        {name: array[row : row + 1, mask[row] == 1] for name, array in batch.items()} for row in range(len(mask))
-    )
+    return tuple({name: array[None] for name, array in row.items()} for row in _rows(batch))
 
 
 def _judge(drift: _Drift, mode: str) -> tuple[str, ...]:
     found = []
-    if drift.agreement < WARN_BELOW_AGREEMENT:
-        found.append(
-            f"int8 changes {1 - drift.agreement:.1%} of the labels that fp32 gives: "
-            "compare the accuracies in the report."
-        )
+    if drift.agreement.share < WARN_BELOW_AGREEMENT:
+        found.append(f"int8: only {drift.agreement.words}; compare the metrics in the report.")
     if mode == "per-token" and drift.batch_difference > 0:
         found.append(
-            f"int8 logits of one text differ by up to {drift.batch_difference:.2g} between alone and in a padded batch."
+            f"int8 outputs for one text differ by up to {drift.batch_difference:.2g} between alone and in a padded "
+            "batch."
         )
     return tuple(found)

@@ -11,6 +11,20 @@ from typing import Any
 
 from compressor.report import words
 from compressor.report.markdown import escape, headline, model_table
+from compressor.tasks import TASKS, Kind
+
+# What the hub calls them (https://hf.co/metrics); others go by their own names.
+_HUB_METRICS = {"macro_f1": "f1", "micro_f1": "f1", "entity_f1": "f1", "answer_f1": "f1", "spearman": "spearmanr",
+                "pearson": "pearsonr"}  # fmt: skip
+_USE: Mapping[Kind, str] = {
+    "single-label": 'predictor(["a text to label"])',
+    "multi-label": 'predictor(["a text with any number of labels"])',
+    "regression": 'predictor(["a text to score"])',
+    "token-classification": 'predictor(["Anna moved from Bern to Lisbon"])',
+    "question-answering": 'predictor([("Where did Anna move?", "Anna moved from Bern to Lisbon in May.")])',
+    "fill-mask": 'predictor(["Paris is the [MASK] of France."])',
+    "feature-extraction": 'predictor(["a text", "another text"])  # float32 array of shape (texts, dimension)',
+}
 
 
 def model_card(document: Mapping[str, Any], name: str) -> str:
@@ -33,7 +47,7 @@ def model_card(document: Mapping[str, Any], name: str) -> str:
 # {escape(name)}
 
 {escape(teacher["name"])}, compressed from {document["layer_map"]["teacher_layers"]} layers to \
-{document["layer_map"]["student_layers"]} and exported to ONNX. {headline(document["headline"])}
+{document["layer_map"]["student_layers"]} and exported to ONNX. {headline(document)}
 
 **{escape(verdict["sentence"])}**
 
@@ -42,16 +56,16 @@ def model_card(document: Mapping[str, Any], name: str) -> str:
 ```python
 from compressor.runtime import Predictor
 predictor = Predictor("path/to/this/folder")
-predictor(["a text to label"])
+{_USE[document["kind"]]}
 ```
 
 That needs `pip install compressor` and no torch. The folder also loads with \
-`AutoModelForSequenceClassification.from_pretrained` (the fp32 student), and the files in `onnx/` in onnxruntime.
+`{TASKS[document["kind"]].auto_class}.from_pretrained` (the fp32 student), and the files in `onnx/` in onnxruntime.
 
 ## Results
 
-On the test split of {escape(data["source"])} ({verdict["rows"]:,} rows), intervals at 95%. The model that ships: \
-{escape(shipped["title"])}.
+On the test split of {escape(data["source"])} ({verdict["rows"]:,} {document["metric"]["row_word"]}s), intervals at \
+95%. The model that ships: {escape(shipped["title"])}.
 
 {model_table(document)}
 
@@ -65,8 +79,7 @@ The whole recipe is in `recipe.toml`.
 
 ## Limits
 
-- Labels: {labels}.
-- Texts longer than {data["max_length"]} tokens are cut.
+{f"- Labels: {labels}." + chr(10) if labels else ""}- Texts longer than {data["max_length"]} tokens are cut.
 {limits}
 """
 
@@ -81,7 +94,7 @@ def _metadata(document: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any
         yield "base_model", [teacher["hub_id"]]
     if data["hub_id"]:
         yield "datasets", [data["hub_id"]]
-    yield "metrics", ["accuracy", "f1"]
+    yield "metrics", [_HUB_METRICS.get(item["name"], item["name"]) for item in shipped["metrics"]]
     tags = ["onnx", "onnxruntime", "compressor", "distillation"]
     tags += ["pruned"] * bool(document["pruning"]) + ["int8"] * bool(document["quantization"])
     yield "tags", tags
@@ -99,8 +112,12 @@ def _metadata(document: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any
                             "split": "test",
                         },
                         "metrics": [
-                            {"type": "accuracy", "value": shipped["accuracy"], "name": "Accuracy"},
-                            {"type": "f1", "value": shipped["macro_f1"], "name": "Macro F1"},
+                            {
+                                "type": _HUB_METRICS.get(item["name"], item["name"]),
+                                "value": item["estimate"],
+                                "name": f"{item['title'][0].upper()}{item['title'][1:]}",
+                            }
+                            for item in shipped["metrics"]
                         ],
                     }
                 ],

@@ -44,8 +44,8 @@ def _quantization(document: Mapping[str, Any]) -> Iterator[str]:
     if drift:
         rows = document["data"]["rows"].get("test", 0)
         yield (
-            f"int8 changes the label of {drift['changed_labels']:,} of {rows:,} test rows against the fp32 student "
-            f"(largest difference of a logit {drift['max_abs_difference']:.2f})."
+            f"int8 changes what the fp32 student says about {drift['changed_labels']:,} of {rows:,} test rows "
+            f"(largest difference of an output {drift['max_abs_difference']:.2f})."
         )
     if document["environment"].get("gpus"):
         yield "Dynamic int8 is for the CPU provider; on a GPU onnxruntime runs it slower than fp32 or fp16."
@@ -77,7 +77,7 @@ def _company(document: Mapping[str, Any]) -> Iterator[str]:
         ):
             if changed:
                 yield (
-                    f"{row['model']} gives {changed:,} of {row['rows']:,} test texts another label {where} than alone."
+                    f"{row['model']} gives {changed:,} of {row['rows']:,} test texts another answer {where} than alone."
                 )
 
 
@@ -93,9 +93,10 @@ def _data(document: Mapping[str, Any]) -> Iterator[str]:
     lost = document["data"]["truncated"].get("test", 0)
     if lost:
         yield f"{lost:,} test texts were cut at {document['data']['max_length']} tokens."
+    title = document["metric"]["title"]
     yield (
-        f"Accuracy was measured on the test split of {document['data']['source']}. It says nothing about texts of "
-        "another kind; flipped examples in this report quote that data."
+        f"{title[0].upper()}{title[1:]} was measured on the test split of {document['data']['source']}. It says "
+        "nothing about texts of another kind; flipped examples in this report quote that data."
     )
 
 

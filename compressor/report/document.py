@@ -32,7 +32,7 @@ from compressor.evaluation.evaluate import Evaluation, ModelScores
 from compressor.report import speed
 from compressor.report.caveats import caveats
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 TITLES = {
     TEACHER: "Teacher, torch fp32",
@@ -108,13 +108,21 @@ def document(findings: Findings) -> dict[str, Any]:
     evaluation, benchmark = findings.evaluation, findings.benchmark
     written: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
-        "task": findings.recipe["task"],
+        "task": findings.corpus.task.name,
+        "kind": evaluation.task,
+        "metric": {
+            "name": evaluation.metric,
+            "title": evaluation.metric_title,
+            "share": evaluation.scores[0].metrics[0].share,
+            "row_word": evaluation.row_word,
+        },
         "title": f"{findings.teacher}, {findings.teacher_layers} to {findings.student_layers} layers",
         "headline": {},
         "verdict": {**asdict(evaluation.verdict), "model": evaluation.shipped},
         "models": [_model_row(facts, findings) for facts in findings.models],
         "latency": speed.latency_rows(benchmark, findings.shapes),
         "speedups": speed.speedups(benchmark),
+        "load": speed.load_rows(benchmark),
         "costs": speed.costs(benchmark),
         "machine": {
             "noise_floor": benchmark.noise_floor if benchmark else None,
@@ -170,15 +178,26 @@ def _model_row(facts: ModelFacts, findings: Findings) -> dict[str, Any]:
         "compressed_bytes": facts.compressed_bytes,
         "parameters": facts.parameters,
         "zeros": facts.zeros,
-        "accuracy": scores.accuracy.estimate,
-        "ci95": [scores.accuracy.low, scores.accuracy.high],
-        "ci95_method": scores.accuracy.method,
-        "macro_f1": scores.macro_f1.estimate,
-        "macro_f1_ci95": [scores.macro_f1.low, scores.macro_f1.high],
+        "score": scores.deciding.estimate,
+        "ci95": [scores.deciding.low, scores.deciding.high],
+        "ci95_method": scores.deciding.method,
+        "metrics": [
+            {
+                "name": item.name,
+                "title": item.title,
+                "estimate": item.interval.estimate,
+                "low": item.interval.low,
+                "high": item.interval.high,
+                "share": item.share,
+                "lower_is_better": item.lower_is_better,
+            }
+            for item in scores.metrics
+        ],
         "agreement_with_teacher": scores.agreement_with_teacher,
         "ece": scores.ece,
         "temperature": scores.temperature,
         "ece_calibrated": scores.ece_calibrated,
+        "thresholds": list(scores.thresholds) if scores.thresholds else None,
     }
 
 
@@ -198,7 +217,7 @@ def _headline(written: Mapping[str, Any]) -> dict[str, Any]:
         "speedup_verdict": fast["verdict"] if fast else None,
         "p50_ms": p50.get(shipped["name"]),
         "baseline_p50_ms": p50.get(TEACHER_ONNX),
-        "accuracy_retained": shipped["accuracy"] / teacher["accuracy"] if teacher["accuracy"] else None,
+        "score_retained": shipped["score"] / teacher["score"] if teacher["score"] > 0 else None,
         "size_ratio": base["size_bytes"] / shipped["size_bytes"],
         "size_bytes": shipped["size_bytes"],
         "baseline_size_bytes": base["size_bytes"],

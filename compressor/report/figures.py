@@ -53,14 +53,14 @@ class Axis:
         return self.low <= value <= self.high
 
 
-def verdict_strip(verdict: Mapping[str, Any]) -> Markup:
+def verdict_strip(verdict: Mapping[str, Any], title: str = "accuracy") -> Markup:
     """The interval of the difference on a line, with no change and the margin marked."""
     found, margin = verdict["difference"], verdict["margin"]
     reach = 1.15 * max(margin, abs(found["low"]), abs(found["high"]))
     axis = Axis(-reach, reach, 20, 540)
     low, high, middle, limit = (axis.at(item) for item in (found["low"], found["high"], found["estimate"], -margin))
     told = (
-        f"Difference in accuracy {words.signed(found['estimate'])} points, 95% interval {words.signed(found['low'])} "
+        f"Difference in {title} {words.signed(found['estimate'])} points, 95% interval {words.signed(found['low'])} "
         f"to {words.signed(found['high'])}; allowed is {words.signed(-margin)}."
     )
     parts = [
@@ -80,7 +80,7 @@ def verdict_strip(verdict: Mapping[str, Any]) -> Markup:
 
 
 def pareto(document: Mapping[str, Any]) -> Markup | None:
-    """Accuracy against the median latency of one text; ``None`` where nothing was timed."""
+    """The deciding metric against the median latency of one text; ``None`` where nothing was timed."""
     own = {
         row["model"]: row
         for row in document["latency"]
@@ -93,11 +93,12 @@ def pareto(document: Mapping[str, Any]) -> Markup | None:
     bounds = [bound for row in models for bound in row["ci95"]]
     pad = max(0.004, 0.2 * (max(bounds) - min(bounds)))
     x = Axis(min(speeds) / 1.7, max(speeds) * 2.6, 62, 560, log=True)
-    y = Axis(max(0.0, min(bounds) - pad), min(1.0, max(bounds) + pad), 300, 24)
-    parts = [*_grid(x, y, _milliseconds, lambda tick: f"{100 * tick:g}%")]
+    y = Axis(min(bounds) - pad, min(1.0, max(bounds) + pad), 300, 24)
+    share, title = document["metric"]["share"], document["metric"]["title"]
+    parts = [*_grid(x, y, _milliseconds, lambda tick: _share(tick, share))]
     parts += [_text(311, 352, "median latency of one text, ms (logarithmic) – left is faster", "middle", "title")]
-    parts += [_text(62, 14, "accuracy on the test split, with 95% intervals – up is better", "start", "title")]
-    spots = {row["name"]: (x.at(own[row["name"]]["p50_ms"]), y.at(row["accuracy"])) for row in models}
+    parts += [_text(62, 14, f"{title} on the test split, with 95% intervals – up is better", "start", "title")]
+    spots = {row["name"]: (x.at(own[row["name"]]["p50_ms"]), y.at(row["score"])) for row in models}
     # What a label must not cover: (left, top, right, bottom) of the whiskers, then of the labels themselves.
     taken: list[tuple[float, ...]] = [
         (spots[row["name"]][0] - 10, y.at(row["ci95"][1]), spots[row["name"]][0] + 10, y.at(row["ci95"][0]))
@@ -112,17 +113,17 @@ def pareto(document: Mapping[str, Any]) -> Markup | None:
             *(f'<line class="whisker" x1="{left - 5}" x2="{left + 5}" y1="{end}" y2="{end}"/>' for end in (low, high)),
             _whisker_across(own[row["name"]]["p50_ci95"], x, top),
             _marker(row["name"], left, top),
-            *_callout(row, left, top, taken),
+            *_callout(row, words.score(row["score"], share), left, top, taken),
             "</g>",
         ]
     told = "; ".join(
-        f"{row['title']}: {words.percent(row['accuracy'])} at {words.millis(own[row['name']]['p50_ms'])}"
+        f"{row['title']}: {words.score(row['score'], share)} at {words.millis(own[row['name']]['p50_ms'])}"
         for row in models
     )
     return _svg(580, 360, f"Accuracy against latency. {told}.", parts, "pareto")
 
 
-def training(curve: Mapping[str, Any]) -> Markup | None:
+def training(curve: Mapping[str, Any], metric: Mapping[str, Any]) -> Markup | None:
     """Loss, and the scores on validation rows, over the steps; ``None`` where too little was logged."""
     evaluations = [item for item in curve["evaluations"] if "step" in item]
     if len(curve["steps"]) < 2 and len(evaluations) < 2:
@@ -139,24 +140,26 @@ def training(curve: Mapping[str, Any]) -> Markup | None:
             _line("loss", curve["steps"], curve["losses"], x, y),
         ]
         told += [f"Training loss from {curve['losses'][0]:.2f} to {curve['losses'][-1]:.2f} in {last:,.0f} steps"]
-    lines = {
-        name: [(item["step"], item[name]) for item in evaluations if name in item] for name in ("accuracy", "agreement")
-    }
+    titles = {metric["name"]: ("accuracy", metric["title"]), "agreement": ("agreement", "agreement")}
+    lines = {name: [(item["step"], item[name]) for item in evaluations if name in item] for name in titles}
     lines = {name: points for name, points in lines.items() if points}
     if lines:
         values = [value for points in lines.values() for _, value in points]
-        y = Axis(max(0.0, min(values) - 0.02), min(1.0, max(values) + 0.02), 360, 222)
-        parts += [*_grid(x, y, lambda tick: f"{tick:,.0f}", lambda tick: f"{100 * tick:.3g}%", wanted=5)]
+        y = Axis(min(values) - 0.02, min(1.0, max(values) + 0.02), 360, 222)
+        parts += [*_grid(x, y, lambda tick: f"{tick:,.0f}", lambda tick: _share(tick, metric["share"]), wanted=5)]
         parts += [_text(56, 206, "on validation rows:", "start", "title")]
-        for index, (name, points) in enumerate(lines.items()):
-            left = 196 + 110 * index
+        left = 196.0
+        for key, points in lines.items():
+            name, title = titles[key]
             parts += [
                 f'<line class="line {name}" x1="{left}" x2="{left + 18}" y1="202" y2="202"/>',
-                _text(left + 24, 206, name, "start"),
+                _text(left + 24, 206, title, "start"),
                 _line(name, [step for step, _ in points], [value for _, value in points], x, y),
                 *(f'<circle class="dot {name}" cx="{x.at(a)}" cy="{y.at(b)}" r="4"/>' for a, b in points),
             ]
-            told += [f"validation {name} from {words.percent(points[0][1])} to {words.percent(points[-1][1])}"]
+            left += 44 + 7.2 * len(title)
+            first, final = (words.score(points[place][1], metric["share"]) for place in (0, -1))
+            told += [f"validation {title} from {first} to {final}"]
     parts += [_text(560, 394 if lines else 196, "optimizer steps", "end", "title")]
     return _svg(580, 402 if lines else 204, "; ".join(told) + ".", parts, "training")
 
@@ -172,6 +175,10 @@ def _grid(x: Axis, y: Axis, name_x: Any, name_y: Any, wanted: int = 5) -> Iterat
 
 def _milliseconds(tick: float) -> str:
     return f"{tick:g}"
+
+
+def _share(tick: float, share: bool) -> str:
+    return f"{100 * tick:.4g}%" if share else f"{tick:.3g}"
 
 
 def _line(name: str, steps: Sequence[float], values: Sequence[float], x: Axis, y: Axis) -> str:
@@ -192,9 +199,11 @@ def _marker(name: str, left: float, top: float) -> str:
     return f'<circle class="marker" cx="{left}" cy="{top}" r="8"/>'
 
 
-def _callout(row: Mapping[str, Any], left: float, top: float, taken: list[tuple[float, ...]]) -> Iterator[str]:
+def _callout(
+    row: Mapping[str, Any], score: str, left: float, top: float, taken: list[tuple[float, ...]]
+) -> Iterator[str]:
     """Name a point beside it, at the nearest free place; ``taken`` grows by that place."""
-    lines = (row["title"], f"{words.percent(row['accuracy'])}, {words.megabytes(row['size_bytes'])}")
+    lines = (row["title"], f"{score}, {words.megabytes(row['size_bytes'])}")
     width = 7.8 * max(len(line) for line in lines)
     places = [
         (start, first)

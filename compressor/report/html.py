@@ -25,6 +25,7 @@ MOST_CONFUSIONS = 20
 MATRIX_LABELS = 12
 """More labels than this make a matrix that nobody reads: a ranked list then says more."""
 TEXT_SHOWN = 1000
+MOST_CHOICES = 200
 
 
 def html(document: Mapping[str, Any]) -> str:
@@ -45,6 +46,8 @@ def html(document: Mapping[str, Any]) -> str:
     script, style = ((folder / name).read_text(encoding="utf-8") for name in ("report.js", "report.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     shipped = document["verdict"]["model"]
+    comparison = _comparison(document, shipped)
+    labels = sorted({flip["label"] for flip in comparison["flips"]})
     return environment.get_template("report.html").render(
         doc=document,
         head=document["headline"],
@@ -52,7 +55,13 @@ def html(document: Mapping[str, Any]) -> str:
         mark=MARKS[document["verdict"]["decision"]],
         titles={row["name"]: row["title"] for row in document["models"]},
         shipped=next(row for row in document["models"] if row["name"] == shipped),
-        comparison=next(row for row in document["comparisons"] if row["model"] == shipped),
+        comparison=comparison,
+        metric=document["metric"],
+        has_agreement=any(row["agreement_with_teacher"] is not None for row in document["models"]),
+        has_ece=any(row["ece"] is not None for row in document["models"]),
+        has_p_values=any(row["p_value"] is not None for row in (*comparison["slices"], *comparison["labels"])),
+        # Answers to questions are all different: a list to choose from helps only where there are few.
+        true_labels=labels if len(labels) <= MOST_CHOICES else [],
         grids=grids(document),
         own={row["model"]: row for row in document["latency"] if _is_own(row)},
         own_speedups={row["model"]: row for row in document["speedups"] if _is_own(row)},
@@ -78,6 +87,8 @@ def html(document: Mapping[str, Any]) -> str:
 _WORDS = (
     "percent",
     "percents",
+    "score",
+    "scores",
     "signed",
     "count_change",
     "megabytes",
@@ -122,7 +133,7 @@ def slices(document: Mapping[str, Any], model: str) -> dict[str, list[Any]]:
         found.setdefault(row["column"], []).append(row)
     for rows in found.values():
         if len(rows) > MATRIX_LABELS:
-            rows.sort(key=lambda row: (row["repaired"] - row["broken"], row["p_value"]))
+            rows.sort(key=lambda row: ((row["score"] or 0) - (row["teacher_score"] or 0)) * row["rows"])
     return found
 
 

@@ -13,13 +13,13 @@ MARKS = {"ship": "✅", "do not ship": "❌", "cannot tell": "❔"}
 
 def markdown(document: Mapping[str, Any]) -> str:
     """Draw report.md from the content of report.json."""
-    head, verdict = document["headline"], document["verdict"]
+    verdict = document["verdict"]
     lines = [
         f"# {escape(document['title'])}",
         "",
         f"{MARKS[verdict['decision']]} **{escape(verdict['sentence'])}**",
         "",
-        f"**{headline(head)}**",
+        f"**{headline(document)}**",
         "",
         model_table(document),
         "",
@@ -31,10 +31,11 @@ def markdown(document: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def headline(head: Mapping[str, Any]) -> str:
-    """The run in one line: speed, accuracy, size."""
+def headline(document: Mapping[str, Any]) -> str:
+    """The run in one line: speed, score, size."""
+    head = document["headline"]
     size = f"{words.times(head['size_ratio'])} smaller ({words.megabytes(head['size_bytes'])})"
-    kept = f"keeps {words.percent(head['accuracy_retained'])} of the accuracy"
+    kept = f"keeps {words.percent(head['score_retained'])} of the {document['metric']['title']}"
     if head["speedup"] is None:
         return f"{size}, {kept}; speed was not measured."
     interval = f" ({words.times_between(head['speedup_ci95'])})" if head["speedup_ci95"] else ""
@@ -44,7 +45,8 @@ def headline(head: Mapping[str, Any]) -> str:
 
 def model_table(document: Mapping[str, Any]) -> str:
     """The models with their scores, latency and size."""
-    header = ["model", "size", "accuracy (95%)", "macro-F1", "agrees", "1 text", "speed-up"]
+    metrics = document["models"][0]["metrics"]
+    header = ["model", "size", f"{metrics[0]['title']} (95%)", metrics[1]["title"], "agrees", "1 text", "speed-up"]
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *_models(document)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -57,12 +59,13 @@ def escape(text: str) -> str:
 def _models(document: Mapping[str, Any]) -> list[list[str]]:
     own = {row["model"]: row for row in document["latency"] if _is_own(row)}
     ratios = {row["model"]: row for row in document["speedups"] if _is_own(row)}
+    share = document["metric"]["share"]
     return [
         [
             escape(row["title"]),
             words.megabytes(row["size_bytes"]),
-            f"{words.percent(row['accuracy'])} ({words.percents(row['ci95'])})",
-            words.percent(row["macro_f1"]),
+            f"{words.score(row['score'], share)} ({words.scores(row['ci95'], share)})",
+            words.score(row["metrics"][1]["estimate"], row["metrics"][1]["share"]),
             words.percent(row["agreement_with_teacher"]),
             words.millis(own.get(row["name"], {}).get("p50_ms")),
             words.times(ratios.get(row["name"], {}).get("speedup")),
@@ -77,11 +80,18 @@ def _is_own(row: Mapping[str, Any]) -> bool:
 
 def _behaviour(document: Mapping[str, Any]) -> Iterator[str]:
     found = next(item for item in document["comparisons"] if item["model"] == document["verdict"]["model"])
-    yield (
-        f"Of {document['verdict']['rows']:,} test rows {found['flipped']:,} have another label than the teacher's: "
-        f"{found['broken']:,} broken, {found['repaired']:,} repaired, {found['moved']:,} wrong before and after. "
-        f"McNemar's test: {words.p_is(document['verdict']['mcnemar_p'])}."
-    )
+    row_word, p_value = document["metric"]["row_word"], document["verdict"]["mcnemar_p"]
+    if found["flipped"] is not None:
+        test = f" McNemar's test: {words.p_is(p_value)}." if p_value is not None else ""
+        broken = (
+            ""
+            if found["broken"] is None
+            else f": {found['broken']:,} broken, {found['repaired']:,} repaired, {found['moved']:,} moved"
+        )
+        yield (
+            f"The student decides otherwise than its teacher about {found['flipped']:,} of "
+            f"{document['verdict']['rows']:,} {row_word}s{broken}.{test}"
+        )
     company = document.get("company", [])
     if company:
         titles = {row["name"]: row["title"] for row in document["models"]}
@@ -91,8 +101,8 @@ def _behaviour(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def company_in_words(row: Mapping[str, Any]) -> str:
-    """What padding and neighbours change, as in ``logits within 1.2e-06, 0 labels changed``."""
+    """What padding and neighbours change, as in ``outputs within 1.2e-06, 0 decisions changed``."""
     largest = max(row["padded_difference"], row["batched_difference"])
     changed = max(row["padded_labels"], row["batched_labels"])
-    logits = "the same logits to the last bit" if largest == 0 else f"logits within {largest:.1e}"
-    return f"{logits}, {changed:,} labels changed"
+    outputs = "the same output to the last bit" if largest == 0 else f"outputs within {largest:.1e}"
+    return f"{outputs}, {changed:,} decisions changed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from compressor.benchmark.summary import LEAST_DIFFERENCE
 from compressor.report import words
 from compressor.report.caveats import cell_name
 from compressor.report.markdown import escape
@@ -18,6 +19,8 @@ def markdown(document: Mapping[str, Any]) -> str:
     lines += [f"- {escape(text)}" for text in remarks(document)]
     for provider in dict.fromkeys(row["provider"] for row in document["latency"]):
         lines += ["", f"## Latency on {provider}, median", "", *_drawn(grid(document, provider))]
+    if document["load"]:
+        lines += ["", "## Under load", "", *_drawn(load(document))]
     return "\n".join(lines) + "\n"
 
 
@@ -27,7 +30,8 @@ def table(document: Mapping[str, Any]) -> Table:
     providers = list(dict.fromkeys(row["provider"] for row in document["latency"])) or ["cpu"]
     latency = {(row["model"], row["provider"]): row for row in document["latency"] if _cell(row) == place}
     ratios = {(row["model"], row["provider"]): row for row in document["speedups"] if _cell(row) == place}
-    header = ["model", "weights", "size", "accuracy (95%)", "agrees", "median", "speed", "memory"]
+    metric = document["metric"] or {"title": "score", "share": True}
+    header = ["model", "weights", "size", f"{metric['title']} (95%)", "agrees", "median", "speed", "memory"]
     memory = {(row["model"], row["provider"]): row["peak_rss_bytes"] for row in document["costs"]}
     rows = []
     for model in document["models"]:
@@ -35,13 +39,14 @@ def table(document: Mapping[str, Any]) -> Table:
             key = (model["name"], provider)
             if key not in latency and provider != providers[0]:
                 continue
-            accuracy = f"{words.percent(model['accuracy'])} ({words.percents(model['ci95'])})"
+            share = metric["share"]
+            score = f"{words.score(model['score'], share)} ({words.scores(model['ci95'], share)})".replace("-", "−")
             rows.append(
                 [
                     model["name"] + ("" if provider == "cpu" else f" on {provider}"),
                     ("torch " if model["kind"] == "torch" else "") + model["precision"],
                     words.megabytes(model["size_bytes"]),
-                    accuracy if model["accuracy"] is not None else "–",
+                    score if model["score"] is not None else "–",
                     words.percent(model["agreement"]),
                     words.millis(latency[key]["p50_ms"]) if key in latency else "–",
                     "baseline" if model["name"] == document["baseline"] else speed_text(ratios.get(key)),
@@ -71,6 +76,37 @@ def grid(document: Mapping[str, Any], provider: str) -> Table:
     ]
 
 
+def load(document: Mapping[str, Any]) -> Table:
+    """Throughput of every model with one caller and with several at once, each with one text at a time."""
+    header = ["model", "callers", "texts/s (95%)", "p50", "p95", "p99", "throughput"]
+    return header, [
+        [
+            row["model"] + ("" if row["provider"] == "cpu" else f" on {row['provider']}"),
+            str(row["clients"]),
+            _rate(row),
+            *(words.millis(row[name]) for name in ("p50_ms", "p95_ms", "p99_ms")),
+            "baseline" if row["model"] == document["baseline"] else load_text(row),
+        ]
+        for row in document["load"]
+    ]
+
+
+def _rate(row: Mapping[str, Any]) -> str:
+    interval = row["texts_per_second_ci95"]
+    between = f" ({interval[0]:,.0f}–{interval[1]:,.0f})" if interval else ""
+    return f"{row['texts_per_second']:,.0f}{between}"
+
+
+def load_text(row: Mapping[str, Any]) -> str:
+    """A ratio of throughputs in words: ``3.0× more``, ``1.25× less here``, ``no difference``."""
+    if row["verdict"] is None:
+        return "–"
+    if row["verdict"] == "no difference":
+        return "no difference"
+    ratio = row["ratio"]
+    return f"{words.times(ratio)} more" if row["verdict"] == "faster" else f"{words.times(1 / ratio)} less here"
+
+
 def speed_text(row: Mapping[str, Any] | None) -> str:
     """A ratio in words: ``3.0× faster``, ``1.25× slower here``, ``no difference``."""
     if row is None:
@@ -85,23 +121,44 @@ def remarks(document: Mapping[str, Any]) -> Iterator[str]:
     """What a reader has to know about the table."""
     settings, place = document["settings"], headline_cell(document)
     threads = document["latency"][0]["threads"] if document["latency"] else settings["threads"]
+    rounds = document["latency"][0]["processes"] if document["latency"] else settings["rounds"]
     cpu = document["environment"].get("cpu") or {}
     yield (
         f"Speed is against {document['baseline']}, at batch {place[0]}, "
         f"{'the texts’ own lengths' if place[1] is None else f'{place[1]} tokens'}; each model alone in "
-        f"{settings['rounds']} fresh process{'es' if settings['rounds'] > 1 else ''}, in turn with the others, "
+        f"{rounds} fresh process{'es' if rounds > 1 else ''}, in turn with the others, "
         f"{threads} thread{'s' if threads > 1 else ''} each, on {cpu.get('model') or 'this machine'}."
     )
     floor = document["machine"]["noise_floor"]
     if floor is not None:
-        yield f"A model and its own copy differed by up to {words.percent(floor)}: less than that is no difference."
-    if settings["rounds"] < 2:
+        least = "that" if floor >= LEAST_DIFFERENCE else f"{words.percent(LEAST_DIFFERENCE)}, on any machine,"
+        yield f"A model and its own copy differed by up to {words.percent(floor)}: less than {least} is no difference."
+    if rounds < 2:
         yield "One round has no interval, so no difference in speed can be claimed: ask for --rounds 3 or more."
+    yield from _differences(document)
     slower = [row for row in document["speedups"] if row["verdict"] == "slower"]
     for name in dict.fromkeys(row["model"] for row in slower):
         places = "; ".join(cell_name(row) for row in slower if row["model"] == name)
         yield f"{name} is slower than the baseline here: {places}."
     yield from document["notes"]
+
+
+def _differences(document: Mapping[str, Any]) -> Iterator[str]:
+    """Which models are worse or better than the baseline beyond doubt, in one line each."""
+    metric = document["metric"]
+    for model in document["models"]:
+        found = model["difference"]
+        if metric is not None and found is not None and not found["low"] <= 0 <= found["high"]:
+            estimate, low, high = (_signed(found[name], metric["share"]) for name in ("estimate", "low", "high"))
+            unit = " points" if metric["share"] else ""
+            yield (
+                f"{model['name']} is {'better' if found['estimate'] > 0 else 'worse'} than the baseline: "
+                f"{metric['title']} {estimate}{unit} (95% interval {low} to {high}, on the same rows)."
+            )
+
+
+def _signed(difference: float, share: bool) -> str:
+    return words.signed(difference) if share else f"{difference:+.3f}".replace("-", "−")
 
 
 def headline_cell(document: Mapping[str, Any]) -> tuple[int, int | None]:

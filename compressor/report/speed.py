@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from compressor.artifacts import TEACHER, TEACHER_ONNX, Benchmark, EncoderShape, LatencyRow, MachineBounds
+from compressor.artifacts import TEACHER, TEACHER_ONNX, Benchmark, EncoderShape, LatencyRow, LoadRow, MachineBounds
 from compressor.benchmark import bounds, summary
+from compressor.benchmark.plan import HALF_SUFFIX
 
 # Four decimals are a tenth of a microsecond: below the clock, and half the file.
 DECIMALS = 4
@@ -67,7 +68,7 @@ def speedups(benchmark: Benchmark | None, baseline: str = TEACHER_ONNX) -> list[
     found = []
     for row in benchmark.latency:
         base = cells.get((baseline, row.provider, row.batch_size, row.sequence_length))
-        if base is None or row.model in (TEACHER, baseline):
+        if base is None or row.model in (TEACHER, TEACHER + HALF_SUFFIX, baseline):
             continue
         ratio = summary.ratio(base, row)
         found.append(
@@ -84,8 +85,44 @@ def speedups(benchmark: Benchmark | None, baseline: str = TEACHER_ONNX) -> list[
     return found
 
 
+def load_rows(benchmark: Benchmark | None, baseline: str = TEACHER_ONNX) -> list[dict[str, Any]]:
+    """Throughput and latency of every model under load, against a baseline with as many callers.
+
+    Args:
+        benchmark: ``None`` where nothing was timed.
+        baseline: On the same provider; its own rows, and those that lack it, have no ratio.
+    """
+    if benchmark is None:
+        return []
+    bases = {(row.provider, row.clients): row for row in benchmark.load if row.model == baseline}
+    return [_load_row(row, bases.get((row.provider, row.clients)), benchmark.noise_floor) for row in benchmark.load]
+
+
+def _load_row(row: LoadRow, base: LoadRow | None, floor: float | None) -> dict[str, Any]:
+    interval = summary.rate_interval(row)
+    p50, _, p95, p99 = summary.sample_percentiles(row.samples)
+    ratio = None if base is None or base.model == row.model else summary.rate_ratio(base, row)
+    known = ratio is not None and ratio.low is not None and ratio.high is not None
+    return {
+        "model": row.model,
+        "provider": row.provider,
+        "threads": row.threads,
+        "clients": row.clients,
+        "tokens": row.tokens,
+        "texts_per_second": round(summary.rate(row), 2),
+        "texts_per_second_ci95": [round(value, 2) for value in interval] if interval else None,
+        "rates": [round(rate, 2) for rate in row.rates],
+        "p50_ms": round(p50, DECIMALS),
+        "p95_ms": round(p95, DECIMALS),
+        "p99_ms": round(p99, DECIMALS),
+        "ratio": ratio.value if ratio else None,
+        "ratio_ci95": [ratio.low, ratio.high] if ratio and known else None,
+        "verdict": summary.verdict(ratio, floor) if ratio else None,
+    }
+
+
 def costs(benchmark: Benchmark | None) -> list[dict[str, Any]]:
-    """Load time, first inference and memory of each model."""
+    """Load time, first inference and memory of each model, and where its nodes run."""
     if benchmark is None:
         return []
     return [
@@ -96,6 +133,7 @@ def costs(benchmark: Benchmark | None) -> list[dict[str, Any]]:
             "load_ms": cost.load_ms,
             "first_ms": cost.first_ms,
             "peak_rss_bytes": cost.peak_rss_bytes,
+            "nodes": dict(cost.nodes),
         }
         for cost in benchmark.costs
     ]

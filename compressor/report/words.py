@@ -17,6 +17,22 @@ def percents(interval: Sequence[float] | None) -> str:
     return "–" if interval is None else f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}%"
 
 
+def score(value: float | None, share: bool = True, decimals: int = 1) -> str:
+    """A metric as in ``93.1%``, or ``0.874`` where it is no share."""
+    if value is None:
+        return "–"
+    return percent(value, decimals) if share else f"{value:.3f}"
+
+
+def scores(interval: Sequence[float] | None, share: bool = True) -> str:
+    """An interval of a metric as in ``91.8–94.2%`` or ``0.861–0.880``."""
+    if interval is None or interval[0] is None:
+        return "–"
+    if share:
+        return percents(interval)
+    return f"{interval[0]:.3f}{'–' if interval[0] >= 0 else ' to '}{interval[1]:.3f}"
+
+
 def signed(share: float | None) -> str:
     """A difference of shares in points, as in ``−0.4``."""
     return "–" if share is None else points(share)
@@ -58,8 +74,10 @@ def seconds(value: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def p_value(value: float) -> str:
+def p_value(value: float | None) -> str:
     """A p-value as in ``0.03`` or ``<0.001``."""
+    if value is None:
+        return "–"
     return "<0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 

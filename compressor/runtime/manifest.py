@@ -15,6 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from compressor.errors import ManifestError
+from compressor.runtime.settings import fault
+from compressor.tasks import TASKS, Task, kinds_of
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -58,7 +60,7 @@ class Manifest:
 
     Attributes:
         task: Named as transformers pipelines name it.
-        labels: In the order of the logits.
+        labels: In the order of the logits; empty where the task has none.
         inputs: Inputs of the ONNX model, in its order.
         max_length: Longest sequence in tokens, special tokens included; longer texts are truncated.
         pad_token_id: Fills ``input_ids`` up to the length of the batch.
@@ -68,6 +70,9 @@ class Manifest:
         teacher: What was compressed.
         created: ISO 8601, UTC.
         truncation_side: Which end of a longer text is cut off, ``right`` or ``left``.
+        kind: Of the task, as in ``compressor.tasks``; empty for a task that this version does not know.
+        outputs: Outputs of the ONNX model that answer the task, in the task's order.
+        settings: What else the kind of task needs to know: see ``compressor.runtime.settings``.
     """
 
     task: str
@@ -82,6 +87,9 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
     truncation_side: str = "right"
+    kind: str = "single-label"
+    outputs: tuple[str, ...] = ("logits",)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def describe_file(
@@ -181,9 +189,11 @@ def _roots(folder: Path) -> tuple[Path, ...]:
 def _build(content: dict[str, Any], path: Path) -> Manifest:
     files = _take(content, "files", dict, path)
     teacher = _take(content, "teacher", dict, path)
+    kind, row = _kind(content, path)
     manifest = Manifest(
         task=_take(content, "task", str, path),
-        labels=_names(content, "labels", path),
+        # The one number of a regression may go without a name.
+        labels=_names(content, "labels", path, empty=row is not None and (not row.named or kind == "regression")),
         inputs=_names(content, "inputs", path),
         max_length=_take(content, "max_length", int, path),
         pad_token_id=_take(content, "pad_token_id", int, path),
@@ -193,7 +203,12 @@ def _build(content: dict[str, Any], path: Path) -> Manifest:
         created=_take(content, "created", str, path),
         versions={str(name): str(version) for name, version in _take(content, "versions", dict, path).items()},
         truncation_side=content.get("truncation_side", "right"),
+        kind=kind,
+        outputs=_outputs(content, row, path),
+        settings=_take(content, "settings", dict, path) if "settings" in content else {},
     )
+    if wrong := fault(kind, manifest.settings, manifest.labels):
+        raise ManifestError(f"{path}: {wrong}.", _AGAIN)
     if manifest.truncation_side not in ("right", "left"):
         raise ManifestError(
             f"{path}: truncation_side is {_named(manifest.truncation_side)} where right or left belongs.", _AGAIN
@@ -204,6 +219,24 @@ def _build(content: dict[str, Any], path: Path) -> Manifest:
     if manifest.default_model not in manifest.files:
         raise ManifestError(f"{path}: default_model {manifest.default_model!r} is not among its files.", _AGAIN)
     return manifest
+
+
+def _kind(content: dict[str, Any], path: Path) -> tuple[str, Task | None]:
+    """Read the kind of task, which manifests of before the other kinds do not name."""
+    if "kind" in content:
+        name = _take(content, "kind", str, path)
+        return name, next((row for row in TASKS.values() if row.kind == name), None)
+    first = next(iter(kinds_of(_take(content, "task", str, path))), None)
+    return (first.kind, first) if first else ("", None)
+
+
+def _outputs(content: dict[str, Any], row: Task | None, path: Path) -> tuple[str, ...]:
+    found = _names(content, "outputs", path) if "outputs" in content else row.outputs if row else ("logits",)
+    if row and len(found) != len(row.outputs):
+        raise ManifestError(
+            f"{path}: outputs are {', '.join(found)} where {len(row.outputs)} answer {row.kind}.", _AGAIN
+        )
+    return found
 
 
 def _entry(name: str, content: object, path: Path) -> FileEntry:
@@ -236,9 +269,9 @@ def _inside(name: str, path: Path) -> str:
     return name
 
 
-def _names(content: dict[str, Any], key: str, path: Path) -> tuple[str, ...]:
+def _names(content: dict[str, Any], key: str, path: Path, *, empty: bool = False) -> tuple[str, ...]:
     names = _take(content, key, list, path)
-    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+    if not (names or empty) or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
         raise ManifestError(f"{path}: {key} must be distinct names, at least one; it is {names!r}.", _AGAIN)
     return tuple(names)
 

@@ -1,49 +1,26 @@
-"""From texts to labels."""
+"""From texts to what the model says about them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from compressor.errors import ManifestError, UserError
+from compressor.runtime.batches import INPUTS, batches, feeds
+from compressor.runtime.kinds import WAYS, Asked, Floats, Model, Wish, read, takes, width
 from compressor.runtime.manifest import MANIFEST, TOKENIZER, Manifest, locate, read_manifest, verify
 from compressor.runtime.session import Provider, Session, open_session
-
-TASKS = ("text-classification",)
-
-# What each input is made of, and what pads it; None stands for the manifest's pad_token_id.
-_INPUTS: dict[str, tuple[str, int | None]] = {
-    "input_ids": ("ids", None),
-    "attention_mask": ("attention_mask", 0),
-    "token_type_ids": ("type_ids", 0),
-}
-
-# Texts that are tokenised and sorted together: enough to fill even batches, and bounded memory.
-_WINDOW = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What the model says about one text.
-
-    Attributes:
-        label: The most probable label.
-        score: Its probability.
-        scores: Probabilities by label, the most probable first: as many as ``top_k`` asked for.
-    """
-
-    label: str
-    score: float
-    scores: Mapping[str, float]
+from compressor.runtime.windows import Window
+from compressor.tasks import NAMES, TASKS, Kind, kinds_of
 
 
 class Predictor:
-    """A compressed model, ready to label texts; safe for concurrent callers.
+    """A compressed model, ready to be asked; safe for concurrent callers.
 
     Args:
         folder: A folder that compress has written; a snapshot of one from the hub will do.
@@ -53,12 +30,15 @@ class Predictor:
         threads: Threads of one call. Default: the cores that this process may use.
         verify: Compare the files that are loaded with their checksums.
         batch_size: Most texts in a batch.
-        max_batch_tokens: Most tokens in a batch, padding included; a longer text runs alone.
+        max_batch_tokens: Most tokens in a batch, padding included; a longer text runs alone. Default: 256 on up to
+            two threads, so that a layer's activations stay in the cores' caches, more with more threads.
         calibrated: Divide the logits by the model's temperature before they become scores, so that a score
             of 0.9 is right about nine times in ten on texts like those it was fitted on. Labels and their
             order stay.
 
     Attributes:
+        kind: Of the task, as in ``compressor.tasks``.
+        takes: Names of the texts of one input: one, or the two of a pair.
         temperature: What the logits are divided by; 1.0 unless ``calibrated``.
 
     Raises:
@@ -77,99 +57,160 @@ class Predictor:
         threads: int | None = None,
         verify: bool = True,
         batch_size: int = 32,
-        max_batch_tokens: int = 1024,
+        max_batch_tokens: int | None = None,
         calibrated: bool = False,
     ) -> None:
-        if batch_size < 1 or max_batch_tokens < 1:
+        if batch_size < 1 or (max_batch_tokens is not None and max_batch_tokens < 1):
             raise UserError(
                 f"batch_size {batch_size} and max_batch_tokens {max_batch_tokens} leave no text in a batch.",
                 "Both must be at least 1.",
             )
         self.folder = Path(folder)
-        self.manifest = _supported(self.folder, read_manifest(self.folder))
+        self.manifest = read_manifest(self.folder)
+        self.kind: Kind = _supported(self.folder, self.manifest)
+        self._way = WAYS[self.kind]
         name = _choose(self.folder, self.manifest, model)
         self.temperature = _temperature(self.folder, self.manifest, name) if calibrated else 1.0
         if verify:
             _verify(self.folder, self.manifest, name)
-        self._tokenizer = _open_tokenizer(self.folder, self.manifest)
+        self._model = Model.of(self.manifest, _open_tokenizer(self.folder, self.manifest, self.kind))
+        self.takes = takes(self._model)
         self.session = open_session(locate(self.folder, name), provider=provider, threads=threads)
         _match(self.session, self.manifest)
         self._batch_size = batch_size
-        self._max_batch_tokens = max_batch_tokens
+        self._max_batch_tokens = max_batch_tokens or min(_budget(self.session), self._way.batch_tokens)
 
-    def __call__(self, texts: str | Iterable[str], top_k: int | None = 1) -> list[Prediction]:
-        """Label texts.
+    def __call__(self, inputs: Any, top_k: int | None = 1) -> Any:
+        """Ask the model about texts.
+
+        Unpaired surrogates are read as U+FFFD. What is longer than the model takes is truncated, except for questions
+        and entities: there it is read in windows.
 
         Args:
-            texts: One text or several. Longer ones than the model takes are truncated; unpaired
-                surrogates are read as U+FFFD.
-            top_k: How many labels each prediction's ``scores`` hold; ``None`` for all.
+            inputs: One text or several. Where the model takes pairs, ``(text, pair)`` or several of them; for
+                question answering ``(question, context)``.
+            top_k: How many labels the ``scores`` hold, how many answers there are, or how many pieces for each mask;
+                ``None`` for all. Nothing else depends on it.
 
         Returns:
-            One prediction for each text, in the order given; a list for a single text as well.
+            One result for each input, in the order given, in a list also for a single input:
+
+            - text-classification: a ``Prediction``; with several labels a ``MultiLabelPrediction``; of a regression
+              or a reranker a ``Score``.
+            - token-classification: a list of ``Entity``.
+            - question-answering: an ``Answer``.
+            - fill-mask: for each mask a list of ``Fill``.
+            - feature-extraction: a row of one float32 matrix of shape (texts, dimension), in place of the list.
 
         Raises:
-            UserError: Something is not a text, or ``top_k`` is below 1.
+            UserError: Something is not a text, a text has no mask where one is needed, or ``top_k`` is below 1.
         """
         if top_k is not None and top_k < 1:
             raise UserError(f"top_k is {top_k}.", "Ask for at least 1 label, or for None to get all.")
-        probabilities = _softmax(self.logits(texts) / np.float32(self.temperature))
-        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-        return [_prediction(self.manifest.labels, order, row) for order, row in zip(best, probabilities, strict=True)]
+        wish = Wish(top_k, self.temperature)
+        found = [result for asked in self._ask(inputs) for result in self._way.decode(self._model, asked, wish)]
+        return self._way.gather(found, self._model)
 
-    def logits(self, texts: str | Iterable[str]) -> npt.NDArray[np.float32]:
-        """Compute the model's raw output; ``calibrated`` does not change it.
+    def logits(self, inputs: Any) -> Floats:
+        """Compute the raw output of a model that answers about whole texts; ``calibrated`` does not change it.
 
         Args:
-            texts: As in a call.
+            inputs: As in a call.
 
         Returns:
             float32 of shape (texts, labels), rows in the order given.
 
         Raises:
+            UserError: Something is not a text, or the model answers about tokens.
+        """
+        if TASKS[self.kind].unit != "row":
+            raise UserError(
+                f"A model for {self.manifest.task} answers about each {TASKS[self.kind].unit}.",
+                "Use raw(...), which gives one array for each row.",
+            )
+        found = [asked.matrix() for asked in self._ask(inputs)]
+        return np.concatenate(found) if found else np.empty((0, width(self._model) or 0), dtype=np.float32)
+
+    def raw(self, inputs: Any) -> list[Floats]:
+        """Compute the raw output as the toolkit judges it, without padding.
+
+        Args:
+            inputs: As in a call.
+
+        Returns:
+            For each text, pair or window, in order, float32 of shape (units, width): its labels' logits, those of
+            each token, start and end of each token, the vocabulary of each mask, or the embedding. A text that is
+            longer than the model takes is one row, cut, except for question answering.
+
+        Raises:
             UserError: Something is not a text.
         """
-        checked = _checked(texts)
-        logits = np.empty((len(checked), len(self.manifest.labels)), dtype=np.float32)
-        for start in range(0, len(checked), _WINDOW):
-            encodings = self._encode(checked[start : start + _WINDOW])
-            for rows in _batches([len(item) for item in encodings], self._batch_size, self._max_batch_tokens):
-                output = self.session.run(self._feeds([encodings[row] for row in rows]))
-                if output.shape != (len(rows), logits.shape[1]):
-                    raise ManifestError(
-                        f"{self.session.path} gives logits of shape {output.shape} where the manifest's labels "
-                        f"need {(len(rows), logits.shape[1])}.",
-                        "Export the model anew.",
-                    )
-                logits[start + np.asarray(rows)] = output
-        return logits
+        return [value for asked in self._ask(inputs, judged=True) for values in asked.values for value in values]
 
-    def _encode(self, texts: Sequence[str]) -> list[Encoding]:
-        if len(texts) == 1:  # does not wake the tokenizer's thread pool
-            return [self._tokenizer.encode(_mended(texts[0]))]
-        return self._tokenizer.encode_batch_fast([_mended(text) for text in texts])
+    def _ask(self, inputs: Any, *, judged: bool = False) -> Iterator[Asked]:
+        items = read(self._model, inputs)
+        windows_of = self._way.judged if judged and self._way.judged else self._way.windows
+        for first in range(0, len(items), self._way.chunk):
+            chunk = items[first : first + self._way.chunk]
+            windows = windows_of(self._model, chunk)
+            flat = iter(self._run([window for found in windows for window in found]))
+            yield Asked(first, chunk, windows, [[next(flat) for _ in found] for found in windows])
 
-    def _feeds(self, encodings: Sequence[Encoding]) -> dict[str, npt.NDArray[np.int64]]:
-        # A tokenizer without special tokens makes no token of an empty text: it becomes one of padding.
-        width = max(1, *(len(item) for item in encodings))
-        feeds = {}
-        for name in self.session.inputs:
-            attribute, padding = _INPUTS[name]
-            fill = self.manifest.pad_token_id if padding is None else padding
-            array = np.full((len(encodings), width), fill, dtype=np.int64)  # [b, s]
-            for row, item in enumerate(encodings):
-                array[row, : len(item)] = getattr(item, attribute)
-            feeds[name] = array
-        return feeds
+    def _run(self, windows: Sequence[Window]) -> list[Floats]:
+        """Answer about every window, in the order given: [units, width] each."""
+        found: list[Floats] = [np.empty((0, 0), np.float32)] * len(windows)
+        for rows in batches([len(window) for window in windows], self._batch_size, self._max_batch_tokens):
+            batch = [windows[row] for row in rows]
+            outputs = self.session.run_all(
+                feeds(batch, self.session.inputs, self.manifest.pad_token_id), self.manifest.outputs
+            )
+            for row, values in zip(rows, self._cut(outputs, batch), strict=True):
+                found[row] = values
+        return found
 
+    def _cut(self, outputs: Sequence[Floats], batch: Sequence[Window]) -> list[Floats]:
+        """Cut a batch's outputs into what was said about each window, padding left out."""
+        unit = TASKS[self.kind].unit
+        joined = outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)  # [b, k], [b, s, k] or [b, s, v]
+        size = len(batch) if unit == "row" else (len(batch), max([1, *map(len, batch)]))
+        self._fits(joined, size if isinstance(size, tuple) else (size,))
+        if unit == "row":
+            return list(joined[:, None])
+        if unit == "token":
+            return [values[: len(window)] for values, window in zip(joined, batch, strict=True)]
+        mask = self._model.settings["mask_token_id"]
+        places = [[place for place, token in enumerate(window.ids) if token == mask] for window in batch]
+        # Copies of the few rows that are asked about, so that the vocabularies of all others can go.
+        return [values[found] for values, found in zip(joined, places, strict=True)]
 
-def _supported(folder: Path, manifest: Manifest) -> Manifest:
-    if manifest.task not in TASKS:
+    def _fits(self, values: npt.NDArray[Any], size: tuple[int, ...]) -> None:
+        expected = width(self._model)
+        if values.ndim == len(size) + 1 and values.shape[:-1] == size and expected in (None, values.shape[-1]):
+            return
+        name = " and ".join(self.manifest.outputs)
+        last = "any" if expected is None else expected
         raise ManifestError(
-            f"{folder / MANIFEST}: task {manifest.task!r} is not one that this runtime knows.",
-            f"It knows {', '.join(TASKS)}. A newer compressor may know more: pip install --upgrade compressor.",
+            f"{self.session.path} gives {name} of shape {values.shape} where the manifest's labels "
+            f"need ({', '.join(map(str, (*size, last)))}).",
+            "Export the model anew.",
         )
-    return manifest
+
+
+def _budget(session: Session) -> int:
+    # Measured at one thread on texts of 11 and 28 tokens: at 256 tokens a small encoder takes 4 to 15% less time than
+    # at 1024 and a base one 27%, about as much as at 128. With more threads a batch has to feed them all.
+    return 1024 if session.provider == "cuda" else min(1024, max(256, 128 * session.threads))
+
+
+def _supported(folder: Path, manifest: Manifest) -> Kind:
+    for kind in WAYS:
+        if kind == manifest.kind and TASKS[kind].name == manifest.task:
+            return kind
+    what = f"kind {manifest.kind!r} of task" if kinds_of(manifest.task) else "task"
+    raise ManifestError(
+        f"{folder / MANIFEST}: {what} {manifest.task!r} is not one that this runtime knows.",
+        f"It knows {', '.join(NAMES)}. A newer compressor may know more: pip install --upgrade compressor.",
+    )
 
 
 def _choose(folder: Path, manifest: Manifest, model: str | None) -> str:
@@ -200,74 +241,30 @@ def _verify(folder: Path, manifest: Manifest, name: str) -> None:
     verify(folder, manifest, [name, *beside, TOKENIZER])
 
 
-def _open_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
+def _open_tokenizer(folder: Path, manifest: Manifest, kind: Kind) -> Tokenizer:
     path = locate(folder, TOKENIZER)
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises nothing more special
         raise ManifestError(f"{path} cannot be read: {error}.", "Download or copy the folder again.") from error
     tokenizer.no_padding()
-    tokenizer.enable_truncation(manifest.max_length, direction=manifest.truncation_side)
+    if TASKS[kind].unit == "token":  # cut by its windows
+        tokenizer.no_truncation()
+    else:
+        tokenizer.enable_truncation(manifest.max_length, direction=manifest.truncation_side)
     return tokenizer
 
 
 def _match(session: Session, manifest: Manifest) -> None:
-    unknown = [name for name in session.inputs if name not in _INPUTS]
+    unknown = [name for name in session.inputs if name not in INPUTS]
     if unknown or set(session.inputs) != set(manifest.inputs):
         raise ManifestError(
             f"{session.path} takes {', '.join(session.inputs)}; the manifest says {', '.join(manifest.inputs)}, "
-            f"and this runtime makes {', '.join(_INPUTS)}.",
+            f"and this runtime makes {', '.join(INPUTS)}.",
             "Export the model anew.",
         )
-
-
-def _checked(texts: str | Iterable[str]) -> list[str]:
-    if isinstance(texts, str):
-        return [texts]
-    if isinstance(texts, (bytes, Mapping)) or not isinstance(texts, Iterable):
-        raise UserError(f"Expected texts, not {_kind(texts)}.", "Pass a str or a list of str.")
-    found = list(texts)
-    for index, text in enumerate(found):
-        if not isinstance(text, str):
-            raise UserError(f"Text {index} is {_kind(text)}, not a str.", "Pass a str or a list of str.")
-    return found
-
-
-def _kind(value: object) -> str:
-    return "None" if value is None else f"of type {type(value).__name__}"
-
-
-def _mended(text: str) -> str:
-    # Surrogates come from JSON that was cut in the middle of a pair; tokenizers refuses them.
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
-def _batches(lengths: Sequence[int], most: int, tokens: int) -> Iterator[list[int]]:
-    """Cut rows into batches of similar length; the longest come first, so that memory grows once."""
-    batch: list[int] = []
-    width = 0
-    for row in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        if batch and (len(batch) == most or (len(batch) + 1) * width > tokens):
-            yield batch
-            batch = []
-        width = width if batch else lengths[row]
-        batch.append(row)
-    if batch:
-        yield batch
-
-
-def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    shifted: npt.NDArray[np.float32] = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shifted /= shifted.sum(axis=1, keepdims=True)
-    return shifted
-
-
-def _prediction(
-    labels: Sequence[str], order: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float32]
-) -> Prediction:
-    scores = {labels[index]: float(probabilities[index]) for index in order}
-    return Prediction(labels[order[0]], float(probabilities[order[0]]), scores)
+    if not set(manifest.outputs) <= set(session.outputs):
+        raise ManifestError(
+            f"{session.path} gives {', '.join(session.outputs)}; the manifest says {', '.join(manifest.outputs)}.",
+            "Export the model anew.",
+        )

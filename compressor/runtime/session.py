@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -72,21 +72,41 @@ class Session:
         Raises:
             CompressorError: onnxruntime refused the call.
         """
+        return self.run_all(feeds, self.outputs[:1])[0]
+
+    def run_all(
+        self, feeds: Mapping[str, npt.NDArray[np.int64]], names: Sequence[str] = ()
+    ) -> tuple[npt.NDArray[np.float32], ...]:
+        """Compute several outputs.
+
+        Args:
+            feeds: One array of shape (batch, sequence) for each of ``inputs``.
+            names: Which outputs; all of them where none is named. What is not asked for is not computed.
+
+        Returns:
+            The outputs, in the order of the names.
+
+        Raises:
+            CompressorError: onnxruntime refused the call.
+        """
         try:
-            output = self.inner.run(self.outputs[:1], feeds, self._options)[0]
+            found = self.inner.run(list(names or self.outputs), feeds, self._options)
         except FAILURES as error:
             shapes = ", ".join(f"{name} {'x'.join(map(str, value.shape))}" for name, value in feeds.items())
             raise CompressorError(f"{self.path} failed on {shapes}: {_reason(error)}") from error
-        return np.asarray(output, dtype=np.float32)
+        return tuple(np.asarray(output, dtype=np.float32) for output in found)
 
 
-def open_session(path: Path, *, provider: Provider = "cpu", threads: int | None = None) -> Session:
+def open_session(
+    path: Path, *, provider: Provider = "cpu", threads: int | None = None, record_placement: bool = False
+) -> Session:
     """Load an ONNX model.
 
     Args:
         path: The ONNX file.
         provider: Where it must run; there is no silent fall-back.
         threads: Threads of one call. Default: the cores that this process may use.
+        record_placement: Let ``inner.get_provider_graph_assignment_info()`` tell which node runs where.
 
     Raises:
         ManifestError: The file is missing or is not a model that this onnxruntime can load.
@@ -100,7 +120,7 @@ def open_session(path: Path, *, provider: Provider = "cpu", threads: int | None 
     try:
         inner = onnxruntime.InferenceSession(
             str(path),
-            _options(count),
+            _options(count, record_placement),
             providers=wanted,
             # Otherwise a provider that fails is replaced by the CPU, with a message on stdout.
             enable_fallback=0,
@@ -156,7 +176,7 @@ def _confirm(provider: Provider, obtained: list[str]) -> None:
         )
 
 
-def _options(threads: int) -> onnxruntime.SessionOptions:
+def _options(threads: int, record_placement: bool) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL
     options.intra_op_num_threads = threads
@@ -168,6 +188,8 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     # Threads spin during a call, which is fast, and rest after it: otherwise they take the cores
     # from the caller and from every other session of the process.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if record_placement:
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if not has_vnni():
         # Without VNNI, products of unsigned activations and signed weights saturate at 16 bits and the
         # labels are wrong. This turns such weights into unsigned ones while loading; 7-bit and unsigned

@@ -12,6 +12,7 @@ from typing import Any
 
 from compressor.events import Listener, Note, Progress, ignore
 from compressor.hub_errors import Unanswered, Wanted, explained
+from compressor.pooling import MODULES, POOLING, SENTENCES
 from compressor.teacher import checkpoint
 
 # Patterns without a leading "*" match from the root on, so that the files of subfolders (onnx/, openvino/) stay there.
@@ -24,6 +25,10 @@ _FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    # How a sentence encoder pools.
+    MODULES,
+    POOLING,
+    SENTENCES,
 )
 _WEIGHTS = {checkpoint.WEIGHTS, checkpoint.INDEX}
 _CONVERSION_BOT = "SFconvertbot"

@@ -1,26 +1,27 @@
-"""Find out what a model folder holds, and whether it can teach, without loading its weights.
-
-The names and shapes in the weights' header are compared with those of the classification model, so that a
-head which the checkpoint does not hold is never taken for a trained one.
-"""
+"""Find out what a model folder holds, and whether it can teach, without loading its weights."""
 
 from __future__ import annotations
 
-import inspect as signatures
-from collections.abc import Mapping
+import hashlib
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from compressor.architectures import Architecture, architecture_of
+from compressor.architectures import Architecture, architecture_of, supported
 from compressor.errors import TeacherError
 from compressor.events import Listener, Note, ignore
+from compressor.pooling import Pooling, is_sentence_encoder, read_pooling
 from compressor.quiet import first_line, quiet
+from compressor.tasks import TASKS, ProblemType, Task, TaskName
+from compressor.teacher import head
 from compressor.teacher.checkpoint import Checkpoint, fingerprint
+from compressor.teacher.head import DAMAGED
 from compressor.teacher.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+    from compressor.heads import Model
 
 # fmt: off
 _DECODERS = frozenset((
@@ -28,10 +29,8 @@ _DECODERS = frozenset((
     "mixtral", "olmo", "opt", "phi", "phi3", "qwen2", "qwen3",
 ))
 # fmt: on
-_HEAD = "ForSequenceClassification"
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-_RENAMED = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # checkpoints of 2018
-_DAMAGED = "The folder was assembled from different models, or is damaged: download or save it again."
+_TEXT: TaskName = "text-classification"
+_PROBLEMS: dict[ProblemType, Task] = {row.problem_type: row for row in TASKS.values() if row.problem_type}
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,16 @@ class TeacherFacts:
         config: Its Hugging Face config.
         architecture: Its row in the table.
         tokenizer: A fast tokenizer that fits the model.
-        has_head: The checkpoint holds a whole classification head.
-        labels: Label names in the order of the head's outputs; ``None`` without a head.
+        has_head: The checkpoint holds a whole head for the task; a sentence embedding needs none, so always has it.
+        labels: Label names in the order of the head's outputs; ``None`` without a head, or where outputs have no names.
         max_length: Longest sequence in tokens, special tokens included.
         input_names: Inputs of the model that carry information, in the order of its ``forward``.
         parameters: Weights of the model with its head, fresh or not.
-        fingerprint: sha256 of weights and config.
+        fingerprint: sha256 of weights, config and pooling.
+        task: What the model does or is to do.
+        problem_open: Neither a head nor the user says which kind of text classification it is: ``task`` is the usual
+            one, and the labels of the data may show another.
+        pooling: How a sentence encoder makes one vector of its tokens; ``None`` for other tasks.
     """
 
     config: PreTrainedConfig
@@ -59,45 +62,64 @@ class TeacherFacts:
     input_names: tuple[str, ...]
     parameters: int
     fingerprint: str
+    task: Task = TASKS["single-label"]
+    problem_open: bool = False
+    pooling: Pooling | None = None
 
 
-def inspect(checkpoint: Checkpoint, listen: Listener = ignore, *, trust_remote_code: bool = False) -> TeacherFacts:
+def inspect(
+    checkpoint: Checkpoint,
+    listen: Listener = ignore,
+    *,
+    task: TaskName | None = None,
+    problem_type: ProblemType | None = None,
+    trust_remote_code: bool = False,
+) -> TeacherFacts:
     """Find out what a model is and whether it can teach, without loading its weights.
 
     Args:
         checkpoint: The model folder.
-        listen: Told why a head that is there is not used (``Note``).
+        listen: Told why a head that is there is not used, and how a plain encoder is pooled (``Note``).
+        task: What the model is to do. Default: what its head is for, else text classification.
+        problem_type: Kind of text classification. Default: as the head has it.
         trust_remote_code: Run Python code that the model brings along.
 
     Raises:
-        TeacherError: Not a supported encoder, a head that does not fit the task or the config, or a tokenizer
-            that does not fit the model.
+        TeacherError: Not a supported encoder, a head that does not fit the config, or a tokenizer that does not fit
+            the model or the task.
     """
+    from compressor import heads
+
     name = checkpoint.name
     _check_kind(checkpoint)
-    architecture = architecture_of(SimpleNamespace(model_type=checkpoint.config.get("model_type")))
+    architecture = architecture_of(SimpleNamespace(**checkpoint.config))
     config = _load_config(checkpoint, trust_remote_code)
     tokenizer = load_tokenizer(checkpoint, architecture, config, trust_remote_code=trust_remote_code)
-    skeleton = _skeleton(name, config)
-    met = _normalized(checkpoint, skeleton.base_model_prefix)
-    has_head = _has_head(checkpoint, skeleton, met, listen)
-    _check_shapes(name, skeleton, met, architecture.layers, has_head)
-    labels = _labels(name, config) if has_head else None
-    used = [key for key in signatures.signature(skeleton.forward).parameters if key in _INPUTS]
-    if getattr(config, "type_vocab_size", 2) < 2 and "token_type_ids" in used:
-        used.remove("token_type_ids")
+    row = _find_task(checkpoint, config, task, problem_type)
+    _check_task(name, architecture, tokenizer, row)
+    pooling = _pooling(checkpoint, listen) if heads.is_headless(row) else None
+    skeleton = _skeleton(name, row, config, pooling)
+    met = head.normalized(checkpoint, skeleton.base_model_prefix)
+    has_head = head.holds_head(checkpoint, row, skeleton, met, listen) and head.fits(name, row, config, listen)
+    is_open = row.name == _TEXT and not has_head and problem_type is None
+    head.check_shapes(name, skeleton, met, architecture.layers, has_head)
+    used = [key for key in heads.inputs_of(skeleton) if key != "token_type_ids" or _has_token_types(config)]
     limit = int(config.max_position_embeddings) - architecture.reserved_positions
+    longest = pooling.max_length if pooling is not None and pooling.max_length is not None else limit
     return TeacherFacts(
         config=config,
         architecture=architecture,
         tokenizer=tokenizer,
         has_head=has_head,
-        labels=labels,
+        labels=head.label_names(name, row, config) if has_head and row.named else None,
         # Where the tokenizer states no limit, transformers puts a huge number.
-        max_length=min(limit, tokenizer.model_max_length),
+        max_length=min(limit, longest, tokenizer.model_max_length),
         input_names=tuple(used),
         parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
-        fingerprint=fingerprint(checkpoint),
+        fingerprint=_fingerprint(checkpoint, pooling),
+        task=TASKS["single-label"] if is_open else row,
+        problem_open=is_open,
+        pooling=pooling,
     )
 
 
@@ -139,123 +161,69 @@ def _load_config(checkpoint: Checkpoint, trust_remote_code: bool) -> PreTrainedC
                 checkpoint.path, local_files_only=True, trust_remote_code=trust_remote_code
             )
     except (ValueError, TypeError, KeyError, OSError) as error:
-        raise TeacherError(f"The config of {checkpoint.name} is not valid: {first_line(error)}.", _DAMAGED) from error
+        raise TeacherError(f"The config of {checkpoint.name} is not valid: {first_line(error)}.", DAMAGED) from error
     return config
 
 
-def _skeleton(name: str, config: PreTrainedConfig) -> PreTrainedModel:
-    """The classification model without memory behind its weights."""
-    import torch
-    from transformers import AutoModelForSequenceClassification
+def _find_task(
+    checkpoint: Checkpoint, config: PreTrainedConfig, task: TaskName | None, problem_type: ProblemType | None
+) -> Task:
+    """What the user says, else what the head says, else the usual."""
+    name = task or head.said(checkpoint) or _TEXT
+    if name != _TEXT:
+        return next(row for row in TASKS.values() if row.name == name)
+    own: ProblemType | None = config.problem_type
+    if own is None:
+        own = "regression" if config.num_labels == 1 else "single_label_classification"
+    return _PROBLEMS[problem_type or own]
 
-    build: Any = AutoModelForSequenceClassification.from_config
+
+def _check_task(name: str, architecture: Architecture, tokenizer: PreTrainedTokenizerBase, task: Task) -> None:
+    reason = supported(architecture, task)
+    if reason:
+        raise TeacherError(
+            f"A {architecture.model_type} model cannot be compressed for {task.name}: {reason}.",
+            "Choose another task, or a model of another family.",
+        )
+    if task.kind == "fill-mask" and tokenizer.mask_token_id is None:
+        raise TeacherError(
+            f"The tokenizer of {name} has no mask token, which --task fill-mask needs.",
+            "Give a model that was trained on masked words.",
+        )
+
+
+def _pooling(checkpoint: Checkpoint, listen: Listener) -> Pooling:
+    pooling = read_pooling(checkpoint.path)
+    if not is_sentence_encoder(checkpoint.path):
+        listen(
+            Note(
+                f"{checkpoint.name} does not say how it pools (there is no modules.json): the mean of its tokens is "
+                "taken, and normalised."
+            )
+        )
+    return pooling
+
+
+def _fingerprint(checkpoint: Checkpoint, pooling: Pooling | None) -> str:
+    """Hash what decides the answers; a sentence encoder's depend on its pooling too."""
+    found = fingerprint(checkpoint)
+    if pooling is None:
+        return found
+    return hashlib.sha256(f"{found}:{pooling.mode}:{pooling.normalize}".encode()).hexdigest()
+
+
+def _has_token_types(config: PreTrainedConfig) -> bool:
+    return int(getattr(config, "type_vocab_size", 2)) >= 2
+
+
+def _skeleton(name: str, task: Task, config: PreTrainedConfig, pooling: Pooling | None) -> Model:
+    """The model without memory behind its weights."""
+    import torch
+
+    from compressor import heads
+
     try:
         with torch.device("meta"), quiet():
-            model: PreTrainedModel = build(config)
+            return heads.build(task, config, pooling)
     except (ValueError, TypeError, KeyError, RuntimeError, AttributeError, ZeroDivisionError) as error:
-        raise TeacherError(f"The config of {name} does not describe a model: {first_line(error)}.", _DAMAGED) from error
-    return model
-
-
-# --- the head -------------------------------------------------------------------------------
-
-
-def in_head(key: str, prefix: str) -> bool:
-    """Tell whether a weight belongs to the head, or to the pooler that the head stands on.
-
-    Args:
-        key: Name in the state dict of the classification model.
-        prefix: ``base_model_prefix`` of that model.
-    """
-    return not key.startswith(f"{prefix}.") or key.startswith(f"{prefix}.pooler.")
-
-
-def _normalized(checkpoint: Checkpoint, prefix: str) -> dict[str, tuple[int, ...]]:
-    """Shapes by the names of the classification model: base models are saved without the prefix."""
-    bare = not any(key.startswith(f"{prefix}.") for key in checkpoint.tensors)
-    found = {}
-    for key, tensor in checkpoint.tensors.items():
-        new = key
-        for old, current in _RENAMED.items():
-            new = new.replace(old, current)
-        found[f"{prefix}.{new}" if bare else new] = tensor.shape
-    return found
-
-
-def _shapes(skeleton: PreTrainedModel) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(value.shape) for key, value in skeleton.state_dict().items()}
-
-
-def _has_head(
-    checkpoint: Checkpoint, skeleton: PreTrainedModel, met: Mapping[str, tuple[int, ...]], listen: Listener
-) -> bool:
-    prefix = skeleton.base_model_prefix
-    written = [str(item) for item in checkpoint.config.get("architectures") or ()]
-    head = [key for key in skeleton.state_dict() if in_head(key, prefix)]
-    missing = [key for key in head if key not in met]
-    name = checkpoint.name
-    if written and not any(item.endswith(_HEAD) for item in written):
-        if any("For" in item for item in written):
-            listen(Note(f"{name} is a {written[0]}: its head is for another task and is replaced by a new one."))
-        return False
-    if not missing:
-        return True
-    if written or len(missing) < len(head):
-        listen(Note(f"The head of {name} is incomplete ({missing[0]} is missing): it is replaced by a new one."))
-    return False
-
-
-def _check_shapes(
-    name: str, skeleton: PreTrainedModel, met: Mapping[str, tuple[int, ...]], layers: str, has_head: bool
-) -> None:
-    expected = _shapes(skeleton)
-    prefix = f"{skeleton.base_model_prefix}."
-    labels = skeleton.config.num_labels
-    for key, shape in expected.items():
-        if key not in met or met[key] == shape or (not has_head and not key.startswith(prefix)):
-            continue
-        outputs = met[key][0] if met[key] else 0
-        if not key.startswith(prefix) and shape[0] == labels != outputs:
-            raise TeacherError(
-                f"The head of {name} has {outputs} outputs, but its config names {labels} labels.",
-                "Correct id2label and label2id in config.json.",
-            )
-        raise TeacherError(
-            f"{name}: {key} has the shape {met[key]} in the weights, and {shape} by config.json.", _DAMAGED
-        )
-    missing = [key for key in expected if not in_head(key, skeleton.base_model_prefix) and key not in met]
-    if missing:
-        raise TeacherError(
-            f"{name} lacks {len(missing)} of the encoder's weights that config.json promises, such as {missing[0]}.",
-            _DAMAGED,
-        )
-    extra = [key for key in met if key.startswith(f"{layers}.") and key not in expected]
-    if extra:
-        raise TeacherError(
-            f"{name} has {len(extra)} encoder weights that config.json knows nothing of, such as {extra[0]}.", _DAMAGED
-        )
-
-
-def _labels(name: str, config: PreTrainedConfig) -> tuple[str, ...]:
-    count = int(config.num_labels or 0)
-    if count < 2:
-        raise TeacherError(
-            f"The head of {name} has one output: it is a regression, not a text-classification.",
-            "Give a classifier, or the model without its head to train a new one.",
-        )
-    if config.problem_type not in (None, "single_label_classification"):
-        raise TeacherError(
-            f"The head of {name} is for {config.problem_type}; only single-label classification is supported.",
-            "Give a single-label classifier, or the model without its head to train a new one.",
-        )
-    names: dict[Any, str] = dict(config.id2label or {})
-    if sorted(names) != list(range(count)):
-        raise TeacherError(
-            f"id2label of {name} numbers its labels {sorted(names)}, not 0 to {count - 1}.",
-            "Correct id2label in config.json.",
-        )
-    labels = tuple(str(names[index]) for index in range(count))
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise TeacherError(f"id2label of {name} names {twice[0]!r} twice.", "Correct id2label in config.json.")
-    return labels
+        raise TeacherError(f"The config of {name} does not describe a model: {first_line(error)}.", DAMAGED) from error

@@ -11,8 +11,12 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Sampler
 
+from compressor.answers import IGNORED
+
 # Batches sorted together. More would pad less and shuffle less: which texts meet in a batch then hardly changes.
 _MEGABATCH = 50
+
+_ORIGIN = ("length", "words", "row", "offsets")
 
 
 class BucketSampler(Sampler[int]):
@@ -26,17 +30,28 @@ class BucketSampler(Sampler[int]):
         lengths: Tokens of each row, shape (rows,).
         batch_size: Rows of a batch over all processes.
         seed: Same seed and epoch, same order.
+        rows: The rows themselves, where they are others in every epoch: told of each by their own ``set_epoch``.
     """
 
-    def __init__(self, lengths: Sequence[int] | npt.NDArray[np.integer[Any]], batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int] | npt.NDArray[np.integer[Any]],
+        batch_size: int,
+        seed: int,
+        rows: Any = None,
+    ) -> None:
         self._lengths = np.asarray(lengths)
         self._batch_size = batch_size
         self._seed = seed
+        self._rows = rows
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; transformers' ``Trainer`` calls this by way of accelerate before each."""
         self._epoch = epoch
+        # accelerate tells a dataset only where no batches are skipped, that is not in a resumed run.
+        if hasattr(self._rows, "set_epoch"):
+            self._rows.set_epoch(epoch)
 
     def __len__(self) -> int:
         return len(self._lengths)
@@ -58,14 +73,18 @@ class BucketSampler(Sampler[int]):
 
 @dataclass(frozen=True)
 class Collator:
-    """Turn rows into padded tensors.
+    """Turn rows into padded tensors, whatever they are labelled with.
 
-    Token columns become int64 of shape (batch, longest row); ``labels`` int64 of shape (batch,); every other column,
-    such as ``soft_labels``, float32 of shape (batch, ...). ``length`` is left out.
+    Token columns become int64 of shape (batch, longest row). ``labels`` become, by what they are: a number for each row
+    int64 or float32 of shape (batch,); floats for each row float32 of shape (batch, labels); an id for each token int64
+    of shape (batch, longest row), padding ``IGNORED``; other ids, as the start and end of an answer, int64 of shape
+    (batch, ids). Every other column, such as ``soft_labels``, becomes float32 of shape (batch, ...); where a row has a
+    matrix of one line for each token, lines of 0 are padding. What says where a row is from (``length``, ``words``,
+    ``row``, ``offsets``) is left out.
 
     Args:
         pad_token_id: Fills ``input_ids``; the attention mask and the token types are filled with 0.
-        padding_side: Where the padding goes, as the tokenizer has it.
+        padding_side: Where the padding goes, as the tokenizer has it. Starts and ends of answers need ``right``.
         pad_to_multiple_of: Rounds the longest row up, for kernels that like it.
     """
 
@@ -80,17 +99,26 @@ class Collator:
         for name in features[0]:
             values = [feature[name] for feature in features]
             if name in fill:
-                batch[name] = self._pad(values, fill[name])
+                batch[name] = self._pad(values, fill[name], np.int64)
             elif name in ("label", "labels"):
-                batch["labels"] = torch.tensor([int(value) for value in values], dtype=torch.int64)
-            elif name != "length":
-                batch[name] = torch.from_numpy(np.stack([np.asarray(value, dtype=np.float32) for value in values]))
+                batch["labels"] = self._labels(values, [len(feature["input_ids"]) for feature in features])
+            elif name not in _ORIGIN:
+                soft = [np.asarray(value, dtype=np.float32) for value in values]
+                batch[name] = self._pad(soft, 0, np.float32) if soft[0].ndim == 2 else torch.from_numpy(np.stack(soft))
         return batch
 
-    def _pad(self, rows: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
+    def _labels(self, values: Sequence[Any], lengths: Sequence[int]) -> torch.Tensor:
+        first = np.asarray(values[0])
+        if first.dtype.kind == "f":
+            return torch.from_numpy(np.stack([np.asarray(value, dtype=np.float32) for value in values]))
+        if first.ndim and [len(value) for value in values] == list(lengths):
+            return self._pad(values, IGNORED, np.int64)
+        return torch.from_numpy(np.stack([np.asarray(value, dtype=np.int64) for value in values]))
+
+    def _pad(self, rows: Sequence[Any], fill: int, dtype: type[np.generic]) -> torch.Tensor:
         longest = max(len(row) for row in rows)
         width = -(-longest // self.pad_to_multiple_of) * self.pad_to_multiple_of
-        padded = np.full((len(rows), width), fill, dtype=np.int64)  # [batch, width]
+        padded = np.full((len(rows), width, *np.shape(rows[0])[1:]), fill, dtype=dtype)  # [batch, width, ...]
         for place, row in zip(padded, rows, strict=True):
             if self.padding_side == "right":
                 place[: len(row)] = row

@@ -1,45 +1,44 @@
-"""One training engine for teachers and students: ``transformers.Trainer`` with a given objective.
+"""One training engine for teachers and students of every task: ``transformers.Trainer`` with a given objective.
 
 The Trainer brings mixed precision, gradient accumulation and resume. What is added
-here: batches bucketed by length, the best checkpoint by validation accuracy, checkpoints by the clock, and
-a restart that continues from the last whole checkpoint.
+here: batches bucketed by length, validation by the task's own metric, the best checkpoint by it, checkpoints by the
+clock, and a restart that continues from the last whole checkpoint.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from sklearn.metrics import f1_score
+from torch import nn
 from torch.utils.data import Sampler
 from transformers import (
     EarlyStoppingCallback,
-    EvalPrediction,
-    PreTrainedModel,
     PrinterCallback,
     Trainer,
     TrainerCallback,
-    TrainerControl,
     TrainerState,
     TrainingArguments,
 )
 
+from compressor.answers import INPUT_NAMES, Answers, collect
 from compressor.artifacts import TrainingCurve
 from compressor.errors import ProviderError
-from compressor.events import Listener, Note, Progress
-from compressor.training import losses
+from compressor.events import Listener, Note
+from compressor.heads import asking
+from compressor.tasks import TASKS, Task
+from compressor.training.batches import Collator
+from compressor.training.objectives import Objective
+from compressor.training.progress import Clock, Reporter
+from compressor.training.validation import Score, accuracy_of, agreement
 
-Batch = Mapping[str, torch.Tensor]
-Objective = Callable[[PreTrainedModel, Batch], tuple[torch.Tensor, torch.Tensor, dict[str, float]]]
-"""(model, batch) -> loss, logits of shape (batch, labels), running figures to show."""
+Groups = Callable[[nn.Module], list[dict[str, Any]]]
+"""Groups the weights of a model for an optimiser, each with its learning rate."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +65,27 @@ class TrainingData:
     """What is trained on and validated with.
 
     Attributes:
-        train: Rows with ``input_ids``, ..., ``labels`` and what the objective needs.
+        train: Rows with ``input_ids``, ... and what the objective needs.
         sampler: Order of the training rows; its ``set_epoch`` is called before every epoch.
-        validation: Rows with ``input_ids``, ..., ``labels``.
+        validation: Rows of a tokenised split, with ``length``.
         collate: Pads a list of rows to one batch of tensors.
-        teacher_labels: The teacher's answer for each validation row, if there is a teacher.
+        task: What the model does.
+        score: Judges the answers about the validation rows. Default: accuracy and macro-F1 of single labels.
+        metric: Name of the figure that says which weights are best.
+        teacher: The teacher's answers about the validation rows, if there is a teacher; the score then has the
+            ``agreement`` with it too, for tasks that decide something.
+        mask_token_id: Of a masked language model's tokenizer.
     """
 
     train: Any
     sampler: Sampler[int]
     validation: Any
-    collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]
-    teacher_labels: npt.NDArray[np.int64] | None = None
+    collate: Collator
+    task: Task = TASKS["single-label"]
+    score: Score | None = None
+    metric: str = "accuracy"
+    teacher: Answers | None = None
+    mask_token_id: int | None = None
 
 
 def resolve_device(choice: str, precision: str = "fp32") -> str:
@@ -99,65 +107,60 @@ def resolve_device(choice: str, precision: str = "fp32") -> str:
     return device
 
 
-def classify(model: PreTrainedModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
-    """Plain fine-tuning: cross-entropy with the labels."""
-    logits = model(**forward_inputs(batch)).logits
-    return losses.hard_label(logits, batch["labels"]), logits, {}
-
-
-def forward_inputs(batch: Batch) -> dict[str, torch.Tensor]:
-    """Keep what a model's ``forward`` takes: everything but the targets."""
-    return {name: tensor for name, tensor in batch.items() if name not in ("labels", "soft_labels")}
-
-
 def train(
-    model: PreTrainedModel,
+    model: nn.Module,
     data: TrainingData,
     settings: TrainingSettings,
     folder: Path,
     listen: Listener,
-    objective: Objective = classify,
+    objective: Objective,
     callbacks: Sequence[TrainerCallback] = (),
     ready: Callable[[], bool] = lambda: True,
+    groups: Groups | None = None,
 ) -> TrainingCurve:
-    """Train a model in place; it ends with the weights of its best validation accuracy.
+    """Train a model in place; it ends with the weights of its best validation score.
 
     Args:
-        model: The model to train.
-        data: Rows, their order and collation.
+        model: The model to train. What hangs on it (projections of hints) is trained and saved with it.
+        data: Rows, their order, collation and how they are judged.
         settings: How.
         folder: Checkpoints; a whole one found here is continued from. The caller removes it.
         listen: Receives ``Progress`` after every step.
-        objective: The training loss. Validation always measures the labels.
+        objective: The training loss.
         callbacks: More callbacks of the Trainer, such as a pruner.
         ready: Says whether the present weights may be kept as the best (a pruner is not ready
-            before its last step).
+            before its last step). Where they never may, the last ones are kept.
+        groups: Learning rates of single layers. Default: one for all.
 
     Returns:
         Losses and evaluations, those before an interruption included.
+
+    Raises:
+        ValueError: There is no score, and the rows have no single labels.
     """
+    if data.score is None and data.task.kind != "single-label":
+        raise ValueError(f"a {data.task.kind} model needs a score")
     last = last_checkpoint(folder)
     if last is not None:
         listen(Note(f"Continued {settings.stage} from step {last.name.rpartition('-')[2]} of an interrupted run."))
     trainer = _Trainer(
         model=model,
-        args=_arguments(settings, folder),
+        args=_arguments(settings, folder, data.metric),
         train_dataset=data.train,
         eval_dataset=data.validation,
         data_collator=data.collate,
-        compute_metrics=_Scores(data.teacher_labels),
         callbacks=[
             EarlyStoppingCallback(early_stopping_patience=settings.patience),
-            _Clock(settings.checkpoint_minutes * 60),
+            Clock(settings.checkpoint_minutes * 60),
             *callbacks,
         ],
     )
-    trainer.prepare_run(objective, data.sampler, ready)
-    trainer.add_callback(_Reporter(settings.stage, listen, trainer.figures))
+    trainer.prepare_run(objective, data, ready, groups)
+    trainer.add_callback(Reporter(settings.stage, listen, trainer.figures))
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     # accelerate leaves autocast in model.forward, and an export would follow it.
-    trained: torch.nn.Module = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    trained: nn.Module = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     trained.eval().to("cpu")
     return _curve(trainer.state)
 
@@ -180,88 +183,69 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 class _Trainer(Trainer):
-    """The Trainer with an injected objective, a fixed order of batches and a say in what is best."""
+    """The Trainer with an injected objective, a fixed order of batches, our validation and a say in what is best."""
 
-    def prepare_run(self, objective: Objective, sampler: Sampler[int], ready: Callable[[], bool]) -> None:
+    def prepare_run(
+        self, objective: Objective, data: TrainingData, ready: Callable[[], bool], groups: Groups | None
+    ) -> None:
         self._objective = objective
-        self._sampler = sampler
+        self._data = data
+        self._judge = data.score or accuracy_of(data.validation)
         self._ready = ready
+        self._groups = groups
         self.figures: dict[str, float] = {}
         # Otherwise the Trainer leaves the division by the accumulation steps to the model's own loss.
         self.model_accepts_loss_kwargs = False
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return self._sampler
+        return self._data.sampler
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None and self._groups is not None:
+            trained: Any = self.model if model is None else model
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
+            self.optimizer = kind(self._groups(trained), **options)
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        return optimizer
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        objective = self._objective if model.training else classify
-        loss, logits, figures = objective(model, inputs)
-        if model.training:
-            for name, value in {"loss": float(loss.detach()), **figures}.items():
-                previous = self.figures.get(name, value)
-                self.figures[name] = 0.9 * previous + 0.1 * value
-        return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
+        loss, figures = self._objective(model, inputs)
+        for name, value in {"loss": float(loss.detach()), **figures}.items():
+            previous = self.figures.get(name, value)
+            self.figures[name] = 0.9 * previous + 0.1 * value
+        return loss
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Judge the model's answers about the validation rows by the task's own score."""
+        data = self._data
+        model: Any = self.model
+        model.eval()
+        found = collect(
+            asking(model, data.task, str(self.args.device), data.mask_token_id),
+            data.validation,
+            data.task,
+            names=[name for name in INPUT_NAMES if name in data.validation.column_names],
+            pad_token_id=data.collate.pad_token_id,
+        )
+        figures = {**self._judge(found), **agreement(data.task, found, data.teacher)}
+        metrics = {f"{metric_key_prefix}_{name}": float(value) for name, value in figures.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         return bool(super()._determine_best_metric(metrics, trial)) if self._ready() else False
 
 
-class _Scores:
-    """Validation metrics: accuracy, macro-F1, and agreement with the teacher where there is one."""
-
-    def __init__(self, teacher_labels: npt.NDArray[np.int64] | None) -> None:
-        self._teacher_labels = teacher_labels
-
-    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
-        answers = np.asarray(prediction.predictions).argmax(-1)
-        truth = np.asarray(prediction.label_ids)
-        found = {
-            "accuracy": float((answers == truth).mean()),
-            "macro_f1": float(f1_score(truth, answers, average="macro", zero_division=0)),
-        }
-        if self._teacher_labels is not None:
-            found["agreement"] = float((answers == self._teacher_labels).mean())
-        return found
-
-
-class _Clock(TrainerCallback):
-    """Asks for a checkpoint whenever the last one is old enough."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._saved = time.monotonic()
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        if time.monotonic() - self._saved >= self._seconds:
-            control.should_save = True
-        return control
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._saved = time.monotonic()
-
-
-class _Reporter(TrainerCallback):
-    """Hands the Trainer's progress to the listener."""
-
-    def __init__(self, stage: str, listen: Listener, figures: dict[str, float]) -> None:
-        self._stage = stage
-        self._listen = listen
-        self._figures = figures
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._listen(Progress(self._stage, state.global_step, state.max_steps, dict(self._figures)))
-
-
-def _arguments(settings: TrainingSettings, folder: Path) -> TrainingArguments:
+def _arguments(settings: TrainingSettings, folder: Path, metric: str) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=settings.batch_size * 2,
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
         learning_rate=settings.learning_rate,
         warmup_steps=settings.warmup_ratio,
@@ -275,7 +259,7 @@ def _arguments(settings: TrainingSettings, folder: Path) -> TrainingArguments:
         save_strategy="epoch",
         save_total_limit=2,
         load_best_model_at_end=True,
-        metric_for_best_model="accuracy",
+        metric_for_best_model=metric,
         greater_is_better=True,
         logging_steps=10,
         logging_first_step=True,
@@ -290,14 +274,13 @@ def _arguments(settings: TrainingSettings, folder: Path) -> TrainingArguments:
 
 def _curve(state: TrainerState) -> TrainingCurve:
     logged = [entry for entry in state.log_history if "loss" in entry]
-    evaluated = [entry for entry in state.log_history if "eval_accuracy" in entry]
-    names = ("accuracy", "macro_f1", "agreement", "loss")
+    evaluated = [entry for entry in state.log_history if any(name.startswith("eval_") for name in entry)]
     return TrainingCurve(
         steps=tuple(int(entry["step"]) for entry in logged),
         losses=tuple(float(entry["loss"]) for entry in logged),
         evaluations=tuple(
             {"step": float(entry["step"])}
-            | {name: float(entry[f"eval_{name}"]) for name in names if f"eval_{name}" in entry}
+            | {name[5:]: float(value) for name, value in entry.items() if name.startswith("eval_")}
             for entry in evaluated
         ),
     )

@@ -12,34 +12,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from compressor.architectures import Architecture
-
-RISE_START, RISE_END = 0.1, 0.7
-"""Shares of the training between which the sparsity rises; the rest recovers at full sparsity."""
-
-UPDATES = 25
-"""How often the masks are chosen anew while the sparsity rises."""
+from compressor.slimming.schedule import last_choice
 
 
-def encoder_weights(model: PreTrainedModel, architecture: Architecture) -> list[nn.Parameter]:
+def encoder_weights(model: nn.Module, architecture: Architecture) -> list[nn.Parameter]:
     """Weights of every linear product in the encoder's layers, in order."""
     layers = model.get_submodule(architecture.layers).children()
-    return [layer.get_parameter(f"{path}.weight") for layer in layers for path in architecture.linears]
-
-
-def scheduled_sparsity(final: float, progress: float) -> float:
-    """Sparsity at a point of the training, by the cubic schedule.
-
-    ``final * (1 - (1 - t)^3)`` where t runs from 0 to 1 between ``RISE_START`` and ``RISE_END``.
-
-    Args:
-        final: Sparsity at the end, in 0..1.
-        progress: Share of the training done, in 0..1.
-    """
-    rise = min(1.0, max(0.0, (progress - RISE_START) / (RISE_END - RISE_START)))
-    return final * (1 - (1 - rise) ** 3)
+    return [layer.get_parameter(f"{path}.weight") for layer in layers for path in architecture.paths(layer)]
 
 
 def magnitude_masks(weights: list[nn.Parameter], sparsity: float) -> list[Tensor]:
@@ -96,9 +78,5 @@ class MagnitudePruner(TrainerCallback):
 
     def _planned(self, state: TrainerState) -> tuple[int, float]:
         """Return the latest step, up to now, at which masks are chosen, and the sparsity due there."""
-        end = max(1, int(RISE_END * state.max_steps))
-        if state.global_step >= end:
-            return end, self._final
-        stride = max(1, state.max_steps // UPDATES)
-        step = int(state.global_step) - int(state.global_step) % stride
-        return step, scheduled_sparsity(self._final, step / state.max_steps)
+        step, share = last_choice(int(state.global_step), int(state.max_steps))
+        return step, share * self._final

@@ -1,35 +1,48 @@
-"""The teacher's answers to every text, computed once and kept on disk."""
+"""The teacher's answers to every row, computed once and kept on disk."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from compressor.answers import BATCH, IGNORED, INPUT_NAMES, Answers, Floats, Ints, cut, pad
 from compressor.artifacts import SplitName, Teacher, Tokenized
-from compressor.aside import one_at_a_time
+from compressor.aside import full_disk_explained, one_at_a_time
 from compressor.events import Listener, Progress
+from compressor.heads import asking
+from compressor.tasks import Kind, Task
+from compressor.training.engine import resolve_device
+from compressor.training.masking import mask_token_of
 
-BATCH = 32
 FLUSH_EVERY = 50
 """Batches between two records of the progress: what a kill may cost."""
+
+_WIDTHS: dict[Kind, Callable[[Teacher], int]] = {
+    "regression": lambda teacher: 1,
+    "question-answering": lambda teacher: 2,
+    "fill-mask": lambda teacher: 3,
+    "feature-extraction": lambda teacher: int(teacher.model.config.hidden_size),
+}
+"""Width of the answers where it is not the number of labels; see ``Answers.values``."""
 
 
 def soft_labels(
     teacher: Teacher,
     tokenized: Tokenized,
     split: SplitName,
-    collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
     cache_dir: Path,
     device: str,
     listen: Listener,
-) -> npt.NDArray[np.float32]:
+) -> Answers | None:
     """Run the teacher over a split, or read what an earlier run has written.
 
     The file is keyed by the content of teacher, corpus, tokenizer and length. An interrupted pass continues.
@@ -38,60 +51,92 @@ def soft_labels(
         teacher: Moved to ``device`` for the pass and back to the CPU after it.
         tokenized: Its splits; rows are visited from the longest to the shortest.
         split: Which split.
-        collate: Pads a list of rows to one batch.
         cache_dir: Root of the cache.
-        device: ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu`` or ``cuda``.
         listen: Receives ``Progress``.
 
     Returns:
-        Logits of shape (rows, labels), memory-mapped read-only.
+        Its answers, memory-mapped read-only. ``None`` for the training split of a masked language model: whole
+        vocabularies would not fit, and other words are hidden in every epoch, so the teacher runs beside the student.
+
+    Raises:
+        OutputError: The cache folder cannot be written, or the disk is full.
     """
-    dataset = tokenized.splits[split]
+    task, rows = tokenized.task, tokenized.splits[split]
+    if task.unit == "masked token" and split == "train":
+        return None
     key = hashlib.sha256(f"{teacher.fingerprint}:{tokenized.fingerprint}:{split}".encode()).hexdigest()[:24]
     path = cache_dir / "soft_labels" / f"{key}.npy"
+    starts = np.concatenate([[0], np.cumsum(_units(task, rows))]).astype(np.int64)
     if not path.exists():
-        with one_at_a_time(path, listen):
+        with one_at_a_time(path, listen), full_disk_explained(path.parent, "--cache-dir"):
             if not path.exists():
-                _compute(teacher, dataset, collate, path, device, listen)
-    logits: npt.NDArray[np.float32] = np.load(path, mmap_mode="r")
-    return logits
+                _compute(teacher, task, rows, starts, path, resolve_device(device), listen)
+    return Answers(np.load(path, mmap_mode="r"), starts)
 
 
-def _compute(
-    teacher: Teacher,
-    dataset: Any,
-    collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
-    path: Path,
-    device: str,
-    listen: Listener,
-) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _units(task: Task, rows: Any) -> Ints:
+    """Count what a model answers about in each row."""
+    if task.unit == "row":
+        return np.ones(len(rows), np.int64)
+    if task.unit == "token":
+        return np.asarray(rows["length"], np.int64)
+    return np.array([sum(label != IGNORED for label in labels) for labels in rows["labels"]], np.int64)
+
+
+def _compute(teacher: Teacher, task: Task, rows: Any, starts: Ints, path: Path, device: str, listen: Listener) -> None:
     partial, record = path.with_suffix(".partial.npy"), path.with_suffix(".json")
-    order = np.argsort(-np.asarray(dataset["length"]), kind="stable")
-    shape = (len(order), len(teacher.labels))
+    order = np.argsort(-np.asarray(rows["length"]), kind="stable")
+    width = _WIDTHS[task.kind](teacher) if task.kind in _WIDTHS else len(teacher.labels)
+    shape = (int(starts[-1]), width)
     done = _recorded(partial, record, shape)
-    logits = np.lib.format.open_memmap(
+    values: Floats = np.lib.format.open_memmap(
         partial, mode="r+" if done else "w+", dtype=np.float32, shape=None if done else shape
     )
+    _reserve(partial)
+    names = [name for name in INPUT_NAMES if name in rows.column_names]
+    pad_token_id: Any = teacher.tokenizer.pad_token_id
     model: torch.nn.Module = teacher.model
     model.to(device)
-    starts = range(done, len(order), BATCH)
+    call = asking(model, task, device, mask_token_of(teacher.tokenizer))
     try:
-        with torch.inference_mode():
-            for count, start in enumerate(starts, 1):
-                rows = order[start : start + BATCH]
-                batch = collate([dataset[int(row)] for row in rows])
-                batch.pop("labels")
-                logits[rows] = model(**{name: item.to(device) for name, item in batch.items()}).logits.float().cpu()
-                if count % FLUSH_EVERY == 0:
-                    logits.flush()
-                    record.write_text(json.dumps(start + len(rows)), encoding="utf-8")
-                listen(Progress("soft labels", start + len(rows), len(order), {}))
+        for count, start in enumerate(range(done, len(order), BATCH), 1):
+            chosen = order[start : start + BATCH]
+            batch = [rows[int(index)] for index in chosen]
+            for index, found in zip(chosen, cut(task, call(pad(batch, names, pad_token_id)), batch), strict=True):
+                values[starts[index] : starts[index + 1]] = found
+            if count % FLUSH_EVERY == 0:
+                values.flush()  # type: ignore[attr-defined] # a memmap
+                record.write_text(json.dumps(start + len(batch)), encoding="utf-8")
+            listen(Progress("soft labels", start + len(batch), len(order), {}))
     finally:
         model.to("cpu")
-    logits.flush()
+    values.flush()  # type: ignore[attr-defined]
     partial.replace(path)
     record.unlink(missing_ok=True)
+
+
+def _reserve(path: Path) -> None:
+    """Take the file's space on the disk now: a page that finds none later would kill the process (SIGBUS).
+
+    Raises:
+        OSError: There is not enough.
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            path.unlink()
+            raise
+    except AttributeError:  # macOS
+        pass
+    else:
+        return
+    if shutil.disk_usage(path.parent).free < size:
+        path.unlink()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def _recorded(partial: Path, record: Path, shape: tuple[int, int]) -> int:

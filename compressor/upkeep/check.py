@@ -1,6 +1,7 @@
 """The gate for CI: ``check(request) -> gates``. May this folder go out?
 
-Needs the base install alone; what only torch can tell is skipped where there is no torch.
+Needs the base install alone; what only torch can tell is skipped where there is no torch. Only the scores of other
+tasks than single labels need more.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from compressor.errors import ManifestError, RecipeError, UserError
 from compressor.events import Listener, ignore
 from compressor.recipe import DataRecipe
 from compressor.runtime import Manifest, read_manifest
-from compressor.upkeep import evidence, gates, past
+from compressor.tasks import TASKS, Task
+from compressor.upkeep import evidence, gates, merit, pace, past
 from compressor.upkeep.answers import encode, filler
 from compressor.upkeep.gates import Gate
-from compressor.upkeep.lineup import Entrant, labels_of, line_up
+from compressor.upkeep.home import labels_of
+from compressor.upkeep.lineup import Entrant, line_up
 
 Report = Mapping[str, Any]
 
@@ -33,11 +36,12 @@ class CheckRequest:
 
     Attributes:
         folder: The run.
-        max_drop: Largest drop in accuracy, in percentage points, against the teacher and the baseline.
+        max_drop: Largest drop in the task's deciding metric, in points (hundredths of it), against the teacher and
+            the baseline.
         min_speedup: Smallest speed-up over the teacher in onnxruntime; ``None`` asks for none.
         max_growth: Largest growth of the shipped file against the baseline, in per cent.
         baseline: The report.json, or the folder, of the run that is out now.
-        data: Labelled text to measure the accuracy on; without a source the report's is taken.
+        data: Text with what is right about it, to measure the score on; without a source the report's is taken.
         teacher: The teacher as an ONNX file, or as a Hugging Face folder, which is exported first.
         timing: Measure latency.
         threads: Of every measured model; by default those of the report, as far as they are here.
@@ -68,8 +72,8 @@ def check(request: CheckRequest, listen: Listener = ignore, budget: Budget | Non
         One row per rule; the folder passes where none says FAIL.
 
     Raises:
-        UserError: A limit is none, or the folder, the baseline, the data or the teacher cannot be read: nothing
-            was checked.
+        UserError: A limit is none, the baseline is of another task, this install cannot measure what was asked for,
+            or the folder, the baseline, the data or the teacher cannot be read: nothing was checked.
     """
     for name in ("max_drop", "max_growth", "min_speedup"):
         limit = getattr(request, name)
@@ -82,28 +86,36 @@ def check(request: CheckRequest, listen: Listener = ignore, budget: Budget | Non
         manifest = read_manifest(request.folder)
     except ManifestError as error:
         return (Gate("manifest", "FAIL", error.message),)
+    task = next((row for row in TASKS.values() if row.kind == manifest.kind), None)
+    if task is None:
+        return (Gate("manifest", "FAIL", f"{request.folder}: {manifest.task} is no task that this compressor knows"),)
+    if baseline is not None and baseline["kind"] != task.kind:
+        raise RecipeError(
+            f"--baseline {request.baseline} is of a model for {baseline['kind']}, {request.folder} for {task.kind}.",
+            "Name the report.json of a run for the same task.",
+        )
     files = evidence.files(request.folder, manifest)
-    found = _read(request, manifest, whole=files.status == "PASS")
+    found = _read(request, manifest, task, whole=files.status == "PASS")
     config = evidence.config(request.folder)
     clock = evidence.Clock(request.rounds, request.threads, budget) if request.timing else None
     with tempfile.TemporaryDirectory(prefix="compressor-check-") as aside:
         if request.teacher is not None:
-            found = replace(found, teacher=_teacher(request.teacher, Path(aside), listen))
+            found = replace(found, teacher=_teacher(request.teacher, task, Path(aside), listen))
         rows = (
             files,
             gates.labels(manifest, config, labels_of(config or {}), found.report),
             gates.consistent(manifest, found.report, found.why),
             evidence.loads(found),
             evidence.parity(found),
-            evidence.accuracy(found, baseline, request.max_drop),
+            merit.score(found, baseline, request.max_drop),
             gates.size(gates.shipped_bytes(manifest), baseline, request.max_growth),
             *evidence.speed(found, request.min_speedup, clock, listen),
         )
-    against = gates.against_baseline(found.report, baseline)
+    against = pace.against_baseline(found.report, baseline)
     return (*rows, *([against] if against else []))
 
 
-def _read(request: CheckRequest, manifest: Manifest, *, whole: bool) -> evidence.Folder:
+def _read(request: CheckRequest, manifest: Manifest, task: Task, *, whole: bool) -> evidence.Folder:
     report, why = None, ""
     try:
         report = past.read_report(request.folder)
@@ -112,10 +124,16 @@ def _read(request: CheckRequest, manifest: Manifest, *, whole: bool) -> evidence
     found = evidence.Folder(request.folder, manifest, whole, report, why)
     if request.data.source is None:
         return found
+    missing = [name for name in ("datasets", "scipy", "transformers") if find_spec(name) is None]
+    if missing and task.kind != "single-label":
+        raise UserError(
+            f"This install cannot measure {task.metric_title}: {', '.join(missing)} not found.",
+            "Leave --data out, or install the training part: pip install 'compressor[train]'.",
+        )
     recipe, seed = _run_recipe(request.data, report)
     known = report["data"]["fingerprint"] if report else None
-    held = data.read_held_out(recipe, request.data.source, manifest.labels, seed, fingerprint=known)
-    return replace(found, held=held)
+    held = data.read_held_out(recipe, request.data.source, manifest.labels, seed, task=task, fingerprint=known)
+    return replace(found, held=held, seed=seed)
 
 
 def _run_recipe(asked: DataRecipe, report: Report | None) -> tuple[DataRecipe, int]:
@@ -128,9 +146,10 @@ def _run_recipe(asked: DataRecipe, report: Report | None) -> tuple[DataRecipe, i
     )
 
 
-def _teacher(place: Path, aside: Path, listen: Listener) -> Entrant:
+def _teacher(place: Path, task: Task, aside: Path, listen: Listener) -> Entrant:
     """Find the teacher's ONNX file; a Hugging Face folder is exported as a run does it."""
-    (entrant, *others), _ = line_up([place])
+    found, _ = line_up([place])
+    entrant, *others = (replace(one, home=replace(one.home, task=task)) for one in found)
     onnx = [other for other in (entrant, *others) if other.kind == "onnx" and other.precision == "fp32"]
     if onnx:
         return replace(onnx[0], name="teacher")
@@ -148,11 +167,22 @@ def _teacher(place: Path, aside: Path, listen: Listener) -> Entrant:
     from compressor.teacher import hub
 
     checkpoint = hub.open_folder(place, str(place))
-    facts = teacher.inspect(checkpoint)
+    facts = teacher.inspect(checkpoint, task=task.name, problem_type=task.problem_type)
+    if not facts.has_head:
+        raise UserError(f"{place} has no head for {task.name}: it cannot be the teacher.", "Name the run's teacher.")
     tutor = teacher.load(checkpoint, facts)
-    rows = encode(entrant, filler((8, 24, 48)))
+    rows = encode(entrant.home, filler((8, 24, 48)))
     texts = Dataset.from_list([{**row, "length": len(row["input_ids"])} for row in rows])
-    batches = parity_batches(texts, facts.input_names, entrant.pad_token_id, facts.max_length)
+    batches = parity_batches(texts, facts.input_names, entrant.home.pad_token_id, facts.max_length, task)
     path = aside / "teacher.onnx"
-    export_onnx(tutor.model, tutor.architecture, facts.input_names, path, opset=18, batches=batches, listen=listen)
+    export_onnx(
+        tutor.model,
+        tutor.architecture,
+        facts.input_names,
+        path,
+        opset=18,
+        batches=batches,
+        task=task,
+        listen=listen,
+    )
     return replace(entrant, name="teacher", kind="onnx", path=path)

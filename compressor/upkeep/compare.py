@@ -7,41 +7,18 @@ each run's ratio to its own teacher, which was measured beside it.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from compressor.upkeep import past
+from compressor.upkeep.changes import Change, Section, different, markdown, megabytes, metric, metric_change
+
+__all__ = ["Change", "Section", "compare", "markdown"]
 
 Report = Mapping[str, Any]
 
 # Where things are put is no part of what was made.
 _PLACES = ("output_dir", "overwrite", "cache_dir", "distill.checkpoint_minutes")
-
-
-@dataclass(frozen=True)
-class Change:
-    """One line: what it is, before, after, and what to make of it."""
-
-    what: str
-    before: str
-    after: str
-    remark: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """Changes of one kind.
-
-    Attributes:
-        changes: Empty where nothing of the kind changed.
-        notes: How far the lines can be compared.
-    """
-
-    title: str
-    changes: tuple[Change, ...]
-    notes: tuple[str, ...] = ()
 
 
 def compare(first: Report, second: Report) -> tuple[Section, ...]:
@@ -55,7 +32,7 @@ def compare(first: Report, second: Report) -> tuple[Section, ...]:
         Section("Verdict", tuple(_verdict(first, second))),
         Section("Recipe", tuple(_recipe(first, second))),
         Section("Data and teacher", tuple(_data(first, second))),
-        Section("Accuracy", tuple(_accuracy(first, second)), tuple(_accuracy_notes(first, second))),
+        Section("Scores", tuple(_scores(first, second)), tuple(_scores_notes(first, second))),
         Section("Speed over the own teacher", tuple(_speed(first, second)), tuple(_speed_notes(first, second))),
         Section("Size", tuple(_size(first, second))),
         Section("What was built", tuple(_built(first, second))),
@@ -64,47 +41,24 @@ def compare(first: Report, second: Report) -> tuple[Section, ...]:
     )
 
 
-def markdown(sections: Sequence[Section], first: str, second: str) -> str:
-    """Draw the changes as Markdown, short enough for a pull-request comment.
-
-    Args:
-        sections: As ``compare`` gives them.
-        first: What the earlier run is called.
-        second: What the later one is called.
-    """
-    lines = [f"# {escape(first)} → {escape(second)}"]
-    for section in sections:
-        if section.changes:
-            lines += ["", f"### {section.title}", "", "| | before | after | |", "| --- | --- | --- | --- |"]
-            for item in section.changes:
-                lines.append(f"| {' | '.join(map(escape, (item.what, item.before, item.after, item.remark)))} |")
-            lines += [line for note in section.notes for line in ("", escape(note))]
-    same = [section.title.lower() for section in sections if not section.changes]
-    return "\n".join([*lines, *(["", f"Unchanged: {', '.join(same)}."] if same else [])]) + "\n"
-
-
-def escape(text: str) -> str:
-    """Keep a text from being read as Markdown or HTML, as the report does; the report's needs the training install."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))
-
-
 def _verdict(first: Report, second: Report) -> Iterator[Change]:
-    yield from _different(
+    yield from different(
         ("verdict", first["verdict"]["decision"], second["verdict"]["decision"]),
         ("model that ships", past.shipped(first), past.shipped(second)),
         ("task", first["task"], second["task"]),
+        ("kind of task", first["kind"], second["kind"]),
     )
 
 
 def _recipe(first: Report, second: Report) -> Iterator[Change]:
     before, after = dict(past.flat(first["recipe"])), dict(past.flat(second["recipe"]))
     names = [name for name in dict.fromkeys([*before, *after]) if name not in _PLACES]
-    yield from _different(*((name, before.get(name, "not there"), after.get(name, "not there")) for name in names))
+    yield from different(*((name, before.get(name, "not there"), after.get(name, "not there")) for name in names))
 
 
 def _data(first: Report, second: Report) -> Iterator[Change]:
     before, after = first["data"], second["data"]
-    yield from _different(
+    yield from different(
         ("source", before["source"], after["source"]),
         ("fingerprint", before["fingerprint"][:12], after["fingerprint"][:12]),
         *((f"{name} rows", before["rows"].get(name), after["rows"].get(name)) for name in before["rows"]),
@@ -115,26 +69,35 @@ def _data(first: Report, second: Report) -> Iterator[Change]:
     )
 
 
-# --- accuracy -------------------------------------------------------------------------------
+# --- scores ---------------------------------------------------------------------------------
 
 
-def _accuracy(first: Report, second: Report) -> Iterator[Change]:
+def _scores(first: Report, second: Report) -> Iterator[Change]:
+    title, share = first["metric"]["title"], first["metric"]["share"]
+    if first["metric"]["name"] != second["metric"]["name"]:
+        yield Change("deciding metric", title, second["metric"]["title"], "the scores cannot be compared")
+        return
     for name, before, after in _models(first, second):
         overlap = before["ci95"][0] <= after["ci95"][1] and after["ci95"][0] <= before["ci95"][1]
-        remark = (
-            f"{_points(after['accuracy'] - before['accuracy'])}; the intervals {'' if overlap else 'do not '}overlap"
-        )
-        yield Change(f"{name}: accuracy", _with_interval(before), _with_interval(after), remark)
-        for key, title in (("macro_f1", "macro-F1"), ("agreement_with_teacher", "agreement with its teacher")):
-            if before[key] != after[key]:
-                yield Change(
-                    f"{name}: {title}", _percent(before[key]), _percent(after[key]), _points(after[key] - before[key])
-                )
+        change = metric_change(after["score"] - before["score"], share=share)
+        remark = f"{change}; the intervals {'' if overlap else 'do not '}overlap"
+        yield Change(f"{name}: {title}", _with_interval(before, share), _with_interval(after, share), remark)
+        earlier = {item["name"]: item["estimate"] for item in before["metrics"]}
+        others = [
+            (item["title"], earlier.get(item["name"]), item["estimate"], item["share"]) for item in after["metrics"][1:]
+        ]
+        key = "agreement_with_teacher"
+        for said, one, two, plain in [*others, ("agreement with its teacher", before[key], after[key], True)]:
+            if one is not None and two is not None and one != two:
+                shown = [metric(value, share=plain) for value in (one, two)]
+                yield Change(f"{name}: {said}", shown[0], shown[1], metric_change(two - one, share=plain))
 
 
-def _accuracy_notes(first: Report, second: Report) -> Iterator[str]:
+def _scores_notes(first: Report, second: Report) -> Iterator[str]:
+    if first["metric"]["name"] != second["metric"]["name"]:
+        return
     if first["data"]["fingerprint"] != second["data"]["fingerprint"]:
-        yield "The data differ, so the accuracies are of different test rows: a difference may be the data's."
+        yield "The data differ, so the scores are of different test rows: a difference may be the data's."
     else:
         yield (
             "The same test rows. Reports hold no answers row by row, so that the intervals are not paired: "
@@ -142,9 +105,9 @@ def _accuracy_notes(first: Report, second: Report) -> Iterator[str]:
         )
 
 
-def _with_interval(row: Mapping[str, Any]) -> str:
-    low, high = row["ci95"]
-    return f"{_percent(row['accuracy'])} ({_percent(low)} to {_percent(high)})"
+def _with_interval(row: Mapping[str, Any], share: bool) -> str:
+    value, low, high = (metric(number, share=share) for number in (row["score"], *row["ci95"]))
+    return f"{value} ({low} to {high})"
 
 
 # --- speed ----------------------------------------------------------------------------------
@@ -211,8 +174,8 @@ def _size(first: Report, second: Report) -> Iterator[Change]:
         for key, title in (("size_bytes", "file"), ("compressed_bytes", "compressed")):
             if before[key] != after[key]:
                 factor = f"{after[key] / before[key] - 1:+.1%}".replace("-", "−")
-                yield Change(f"{name}: {title}", _megabytes(before[key]), _megabytes(after[key]), factor)
-        yield from _different(
+                yield Change(f"{name}: {title}", megabytes(before[key]), megabytes(after[key]), factor)
+        yield from different(
             *((f"{name}: {title}", f"{before[key]:,}", f"{after[key]:,}")
               for key, title in (("parameters", "weights"), ("zeros", "zeros among them")))
         )  # fmt: skip
@@ -225,25 +188,25 @@ def _built(first: Report, second: Report) -> Iterator[Change]:
             for key in [key for key in found if key.endswith("_bytes")]:
                 del found[key]
         names = dict.fromkeys([*before, *after])
-        yield from _different(
+        yield from different(
             *((name, before.get(name, "none"), after.get(name, "none")) for name in names if name != part)
         )
     counts = [
         {(row["model"], row["kind"]): f"{row['found']} of {row['expected']}" for row in report["fusions"]}
         for report in (first, second)
     ]
-    yield from _different(
+    yield from different(
         *((f"fused {kind} in {model}", counts[0].get((model, kind), "none"), counts[1].get((model, kind), "none"))
           for model, kind in dict.fromkeys([*counts[0], *counts[1]]))
     )  # fmt: skip
     worst = [max((row["max_abs_difference"] for row in report["parity"]), default=0.0) for report in (first, second)]
-    yield from _different(("largest difference from torch", f"{worst[0]:.1g}", f"{worst[1]:.1g}"))
+    yield from different(("largest difference from torch", f"{worst[0]:.1g}", f"{worst[1]:.1g}"))
 
 
 def _machine(first: Report, second: Report) -> Iterator[Change]:
     before, after = first["environment"], second["environment"]
     versions = [environment.get("versions") or {} for environment in (before, after)]
-    yield from _different(
+    yield from different(
         ("processor", _cpu(first).get("model"), _cpu(second).get("model")),
         ("instruction set", _cpu(first).get("instruction_set"), _cpu(second).get("instruction_set")),
         ("threads", *((report["latency"] or [{"threads": None}])[0]["threads"] for report in (first, second))),
@@ -257,9 +220,6 @@ def _texts(first: Report, second: Report, part: str) -> Iterator[Change]:
     yield from (Change(text, "not there", "new") for text in second[part] if text not in first[part])
 
 
-# --- words ----------------------------------------------------------------------------------
-
-
 def _models(first: Report, second: Report) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
     for row in first["models"]:
         other = past.model_row(second, row["name"])
@@ -269,29 +229,3 @@ def _models(first: Report, second: Report) -> Iterator[tuple[str, Mapping[str, A
 
 def _cpu(report: Report) -> Mapping[str, Any]:
     return report["environment"].get("cpu") or {}
-
-
-def _different(*rows: tuple[str, Any, Any]) -> Iterator[Change]:
-    yield from (Change(what, _shown(before), _shown(after)) for what, before, after in rows if before != after)
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(str, value)) or "none"
-    return str(value)
-
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}"
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f} points".replace("-", "−")
-
-
-def _megabytes(size: float) -> str:
-    return f"{size / 1e6:,.1f} MB"

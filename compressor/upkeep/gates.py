@@ -1,32 +1,29 @@
 """The rules of ``compress check``: each a pure function from what was found to one row, PASS, FAIL or SKIP.
 
-A rule that was asked for and finds no evidence fails; one that does not apply is skipped, with the reason. Speed
-is judged by ratios of models that ran in turn in the same minutes, and fails only where every round misses the
-limit by more than the machine's own noise: a busy runner makes such a rule milder, never red.
+A rule that was asked for and finds no evidence fails; one that does not apply is skipped, with the reason. Those of
+speed are in ``pace``.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from compressor.artifacts import STUDENT_INT8, STUDENT_ONNX, Benchmark, ParityRow
-from compressor.benchmark import summary
+from compressor.artifacts import STUDENT_INT8, STUDENT_ONNX, ParityRow
 from compressor.graph.parity import TOLERANCE
 from compressor.runtime import Manifest
+from compressor.tasks import TASKS, Task
 from compressor.upkeep import past
 
 Status = Literal["PASS", "FAIL", "SKIP"]
 Report = Mapping[str, Any]
 
-SLACK = 0.25
-"""Share of the recorded int8 gain that may be missing here: clocks and memory of one processor family differ."""
+_NO_SHARES = ("spearman", "similarity_spearman")
+"""Metrics that are shown as plain numbers; ``evaluation.metrics.TITLES`` knows it too, but not on the base install."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +60,8 @@ def labels(manifest: Manifest, config: Mapping[str, Any] | None, names: tuple[st
     """
     if config is None:
         return Gate("labels", "FAIL", "config.json cannot be read")
+    if not manifest.labels:
+        return Gate("labels", "SKIP", f"the outputs of {manifest.kind} have no names")
     for where, found in (("config.json", names), ("the report", tuple(report["data"]["labels"]) if report else None)):
         if found is not None and found != manifest.labels:
             return Gate("labels", "FAIL", _first_difference(where, found, manifest.labels))
@@ -99,6 +98,8 @@ def consistent(manifest: Manifest, report: Report | None, why: str) -> Gate:
     if row["size_bytes"] != found:
         said = f"{found:,} bytes where it says {row['size_bytes']:,}"
         return Gate("report", "FAIL", f"{manifest.default_model} has {said}: it is of another run")
+    if report["kind"] != manifest.kind:
+        return Gate("report", "FAIL", f"it is about {report['kind']}, the manifest about {manifest.kind}")
     if report["teacher"]["fingerprint"] != manifest.teacher.fingerprint:
         return Gate("report", "FAIL", "its teacher is not the manifest's: it is of another run")
     return Gate("report", "PASS", f"about these files; its own verdict: {report['verdict']['decision']}")
@@ -110,35 +111,46 @@ def shipped_bytes(manifest: Manifest) -> int:
     return sum(entry.size_bytes for other, entry in manifest.files.items() if other in (name, f"{name}.data"))
 
 
-def parity(rows: Sequence[ParityRow]) -> Gate:
+def parity(rows: Sequence[ParityRow], task: Task = TASKS["single-label"]) -> Gate:
     """Hold the fp32 file to what torch computes from the safetensors."""
     worst = max(rows, key=lambda row: (np.nan_to_num(row.max_abs_difference, nan=np.inf), row.changed_labels))
     changed = sum(row.changed_labels for row in rows)
     passed = worst.max_abs_difference <= TOLERANCE and not changed
-    said = f"logits within {worst.max_abs_difference:.1g} of torch (tolerance {TOLERANCE:g}), {changed} labels changed"
+    what, decided = ("logits", "labels") if task.kind == "single-label" else ("outputs", "decisions")
+    said = (
+        f"{what} within {worst.max_abs_difference:.1g} of torch (tolerance {TOLERANCE:g}), {changed} {decided} changed"
+    )
     return Gate("parity", "PASS" if passed else "FAIL", f"{said}, {len(rows)} shapes")
 
 
-def accuracy(
-    found: float | None, rows: str, references: Sequence[tuple[str, float]], max_drop: float, remark: str = ""
+def score(
+    task: Task,
+    found: float | None,
+    rows: str,
+    references: Sequence[tuple[str, float]],
+    max_drop: float,
+    remark: str = "",
 ) -> Gate:
-    """Hold the accuracy to the largest drop allowed.
+    """Hold the deciding metric of a task to the largest drop allowed; the row is named after the metric.
 
     Args:
-        found: Share of right answers; ``None`` where nobody knows it.
+        task: What the model does.
+        found: What the model scores; ``None`` where nobody knows it.
         rows: What it was measured on, in words.
-        references: What it must not fall behind: name and accuracy.
-        max_drop: In percentage points.
+        references: What it must not fall behind: name and score.
+        max_drop: In points: hundredths of the metric.
         remark: What limits the comparison.
     """
     if found is None or not references:
-        return Gate("accuracy", "FAIL", "neither --data nor a report tells it")
+        return Gate(task.metric_title, "FAIL", "neither --data nor a report tells it")
     drops = [(100 * (value - found), name, value) for name, value in references]
     worst, name, value = max(drops, key=lambda drop: drop[0])
     change = f"{-worst:+.1f}".replace("-", "−") if abs(worst) >= 0.05 else "0.0"
-    said = f"{found:.1%} on {rows}; {name} {value:.1%}: {change} points, {max_drop:g} may be lost{remark}"
+    form = ".3f" if task.metric in _NO_SHARES else ".1%"
+    ours, other = (f"{number:{form}}".replace("-", "−") for number in (found, value))
+    said = f"{ours} on {rows}; {name} {other}: {change} points, {max_drop:g} may be lost{remark}"
     # Decimal margins are no exact binary numbers; written so that no number (NaN) never passes.
-    return Gate("accuracy", "PASS" if all(drop <= max_drop + 1e-9 for drop, _, _ in drops) else "FAIL", said)
+    return Gate(task.metric_title, "PASS" if all(drop <= max_drop + 1e-9 for drop, _, _ in drops) else "FAIL", said)
 
 
 def size(found: int, baseline: Report | None, max_growth: float) -> Gate:
@@ -159,139 +171,3 @@ def size(found: int, baseline: Report | None, max_growth: float) -> Gate:
         f"{found / 1e6:.1f} MB, the baseline {row['size_bytes'] / 1e6:.1f} MB: {growth:+.1f}%, {max_growth:g}% allowed"
     )
     return Gate("size", "PASS" if growth <= max_growth else "FAIL", said)
-
-
-# --- speed ----------------------------------------------------------------------------------
-
-
-def recorded_speed(report: Report | None, min_speedup: float | None) -> Gate:
-    """Hold the report's headline to the speed-up asked for, where the teacher is not at hand."""
-    found = report["headline"]["speedup"] if report else None
-    if min_speedup is None:
-        return Gate("speed-up", "SKIP", "no --min-speedup" + (f"; the report says {found:.2f}x" if found else ""))
-    if not found:
-        return Gate("speed-up", "FAIL", f"{min_speedup:g}x was asked for, and the report has none: give --teacher")
-    said = (
-        f"{found:.2f}x over the teacher in the report, {min_speedup:g}x asked; recorded, not measured here (--teacher)"
-    )
-    return Gate("speed-up", "PASS" if found >= min_speedup else "FAIL", said)
-
-
-def measured_speed(rounds: npt.NDArray[np.float64], floor: float | None, min_speedup: float | None) -> Gate:
-    """Hold the speed-up over the teacher, measured in this run, to the one asked for.
-
-    Args:
-        rounds: Ratio of each round.
-        floor: Relative difference that a model shows against its own copy.
-        min_speedup: What was asked for.
-    """
-    middle = float(np.median(rounds))
-    said = f"{middle:.2f}x over the teacher, measured here in {_rounds(rounds)}"
-    if min_speedup is None:
-        return Gate("speed-up", "PASS", f"{said}; no --min-speedup")
-    if _missed(rounds, floor, min_speedup):
-        return Gate("speed-up", "FAIL", f"{said}: {min_speedup:g}x is missed in every one")
-    doubt = "" if middle >= min_speedup else "; the noise leaves it open"
-    return Gate("speed-up", "PASS", f"{said}, {min_speedup:g}x asked{doubt}")
-
-
-def latency(
-    rounds: npt.NDArray[np.float64], floor: float | None, recorded: float | None, *, same_machine: bool
-) -> Gate:
-    """Hold the int8 file's gain over the fp32 file beside it, measured in this run, to the recorded one.
-
-    On another instruction set int8 gains another factor, so that there only a loss is held against it.
-
-    Args:
-        rounds: Latency of fp32 over that of int8, in each round.
-        floor: Relative difference that a model shows against its own copy.
-        recorded: The same ratio in the report, on the same lengths.
-        same_machine: The instruction set is the recorded one.
-    """
-    said = f"int8 against the fp32 file: {float(np.median(rounds)):.2f}x, measured here in {_rounds(rounds)}"
-    if recorded is None:
-        expected, where = 1.0, "no record to compare with"
-    elif same_machine:
-        expected, where = recorded, f"recorded {recorded:.2f}x"
-    else:
-        expected, where = min(1.0, recorded), f"recorded {recorded:.2f}x on another instruction set"
-    limit = expected * (1 - SLACK)
-    if _missed(rounds, floor, limit):
-        return Gate("latency", "FAIL", f"{said}, below {limit:.2f}x in every one; {where}")
-    if float(np.median(rounds)) < limit:
-        return Gate(
-            "latency", "SKIP", f"{said}; {where}; this machine is too noisy now to tell (noise {floor or 0:.0%})"
-        )
-    return Gate("latency", "PASS", f"{said}; {where}")
-
-
-def against_baseline(report: Report | None, baseline: Report | None) -> Gate | None:
-    """Hold the recorded speed-up to that of the baseline, each over its own teacher; ``None`` without a baseline."""
-    name = "baseline speed"
-    if baseline is None:
-        return None
-    heads = [found["headline"] if found else {} for found in (report, baseline)]
-    if report is None or not all(head.get("speedup") for head in heads):
-        return Gate(name, "SKIP", "one of the two reports has no speed-up")
-    bases = [head["baseline_size_bytes"] for head in heads]
-    if report["teacher"]["layers"] != baseline["teacher"]["layers"] or abs(bases[0] / bases[1] - 1) > 0.01:
-        return Gate(name, "SKIP", "the teachers are of different sizes, so the ratios to them do not compare")
-    if instruction_set(report) != instruction_set(baseline):
-        return Gate(name, "SKIP", "recorded on different instruction sets")
-    ranges = [_range(found) for found in (report, baseline)]
-    said = f"{heads[0]['speedup']:.2f}x over the teacher, the baseline {heads[1]['speedup']:.2f}x, as recorded"
-    slower = ranges[0][1] < ranges[1][0]
-    return Gate(name, "FAIL" if slower else "PASS", f"{said}: slower beyond both intervals" if slower else said)
-
-
-def ratios(measured: Benchmark, slow: str, fast: str, lengths: Sequence[int | None]) -> npt.NDArray[np.float64]:
-    """Compute how many times faster one model was than another in each round.
-
-    Args:
-        measured: One text at a time, on the CPU.
-        slow: Name of the one model.
-        fast: Name of the other.
-        lengths: Cells to average over, by the geometric mean.
-
-    Returns:
-        Ratios of process medians of shape (rounds,).
-    """
-    logs = [
-        np.log(summary.process_medians(summary.find(measured, slow, 1, length)))
-        - np.log(summary.process_medians(summary.find(measured, fast, 1, length)))
-        for length in lengths
-    ]
-    return np.asarray(np.exp(np.mean(logs, axis=0)), np.float64)
-
-
-def recorded_ratio(report: Report | None, lengths: Sequence[int | None]) -> float | None:
-    """Read the int8 file's gain over the fp32 file from a report; ``None`` where a cell is missing."""
-    if report is None:
-        return None
-    slow, fast = (past.medians(report, name) for name in (STUDENT_ONNX, STUDENT_INT8))
-    cells = [("cpu", 1, length) for length in lengths]
-    if not cells or not all(cell in slow and cell in fast for cell in cells):
-        return None
-    return math.exp(sum(math.log(slow[cell] / fast[cell]) for cell in cells) / len(cells))
-
-
-def instruction_set(report: Report) -> str | None:
-    """Read what the recording processor could do."""
-    found = (report["environment"].get("cpu") or {}).get("instruction_set")
-    return None if found is None else str(found)
-
-
-def _missed(rounds: npt.NDArray[np.float64], floor: float | None, limit: float) -> bool:
-    return float(rounds.max()) * (1 + (floor or 0.0)) < limit
-
-
-def _range(report: Report) -> tuple[float, float]:
-    head = report["headline"]
-    if head["speedup_ci95"]:
-        return float(head["speedup_ci95"][0]), float(head["speedup_ci95"][1])
-    noise = 1 + (report["machine"]["noise_floor"] or 0.0)
-    return head["speedup"] / noise, head["speedup"] * noise
-
-
-def _rounds(rounds: npt.NDArray[np.float64]) -> str:
-    return f"{len(rounds)} round{'s' if len(rounds) > 1 else ''}"

@@ -10,14 +10,29 @@ from typing import Any
 from compressor.errors import ManifestError
 
 REPORT = "report/report.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_OLDER = 1
+"""Before there were other tasks than single-label classification; read as the present version."""
 
 # What every reader of a report relies on; the schema says the rest.
 _PARTS = (
     *("headline.speedup", "headline.speedup_ci95", "headline.baseline_size_bytes"),
     *("verdict.model", "verdict.decision", "data.labels", "data.fingerprint", "data.rows", "data.source"),
     *("teacher.name", "teacher.layers", "teacher.fingerprint", "machine.noise_floor"),
-    *("task", "models", "latency", "speedups", "parity", "fusions", "warnings", "recipe", "environment", "layer_map"),
+    *("metric.name", "metric.title", "metric.share"),
+    *(
+        "task",
+        "kind",
+        "models",
+        "latency",
+        "speedups",
+        "parity",
+        "fusions",
+        "warnings",
+        "recipe",
+        "environment",
+        "layer_map",
+    ),
 )
 
 Cell = tuple[str, int, int | None]
@@ -41,7 +56,9 @@ def read_report(place: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(f"{path} cannot be read: {error}.", "Copy the report again.") from None
     version = found.get("schema_version") if isinstance(found, dict) else None
-    if version != SCHEMA_VERSION:
+    if version == _OLDER:
+        found = _upgraded(found)
+    elif version != SCHEMA_VERSION:
         raise ManifestError(
             f"{path} has schema_version {version!r}; this compressor reads {SCHEMA_VERSION}.",
             "Name the report.json of a run, or install the compressor that wrote it.",
@@ -50,6 +67,25 @@ def read_report(place: Path) -> dict[str, Any]:
     if missing:
         raise ManifestError(f"{path} is not the report of a run: it has no {', '.join(missing)}.", "Copy it again.")
     return dict(found)
+
+
+def _upgraded(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a report of version 1 as one of version 2, where its parts are there."""
+    titles = (("accuracy", "accuracy", "ci95"), ("macro_f1", "macro F1", "macro_f1_ci95"))
+    models = [
+        {
+            **row,
+            "score": row.get("accuracy"),
+            "metrics": [
+                {"name": name, "title": title, "estimate": row[name], "low": row[ends][0], "high": row[ends][1],
+                 "share": True, "lower_is_better": False}
+                for name, title, ends in titles if name in row and ends in row
+            ],
+        }
+        for row in report.get("models") or ()
+    ]  # fmt: skip
+    metric = {"name": "accuracy", "title": "accuracy", "share": True, "row_word": "test row"}
+    return {**report, "kind": "single-label", "metric": metric, "models": models}
 
 
 def _has(value: Any, names: Sequence[str]) -> bool:

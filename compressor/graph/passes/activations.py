@@ -30,23 +30,42 @@ def fuse_gelus(graph: ir.Graph) -> list[str]:
 def _match_gelu(anchor: ir.Node) -> tuple[ir.Value, ir.Value, tuple[str, str]] | None:
     """Find the input and output of a GELU, and the operators that do it without and with a bias.
 
-    From opset 20 on it is one node; before, it is x·(1 + erf(x/√2))/2.
+    From opset 20 on it is one node; before, it is x·(1 + erf(x/√2))/2, or for ``gelu_new`` at every opset
+    x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2.
     """
     if anchor.op_type == "Gelu" and anchor.domain == "" and anchor.inputs[0] is not None:
         tanh = anchor.attributes.get_string("approximate", "none") == "tanh"
         # FastGelu takes its bias as an optional second input.
         return anchor.inputs[0], anchor.outputs[0], ("FastGelu", "FastGelu") if tanh else ("Gelu", "BiasGelu")
-    scaled = producer(anchor.inputs[0], "Div", "Mul") if anchor.op_type == "Erf" else None
-    split = split_constant(scaled) if scaled else None
-    if split is None or not math.isclose(split[1], 0.5**0.5, rel_tol=1e-5):
+    if anchor.op_type not in ("Erf", "Tanh"):
         return None
-    output = _follow_erf(anchor, split[0])
-    return (split[0], output, ("Gelu", "BiasGelu")) if output is not None else None
+    factor = 0.5**0.5 if anchor.op_type == "Erf" else (2 / math.pi) ** 0.5
+    scaled = producer(anchor.inputs[0], "Div", "Mul")
+    split = split_constant(scaled) if scaled else None
+    if split is None or not math.isclose(split[1], factor, rel_tol=1e-5):
+        return None
+    source = split[0] if anchor.op_type == "Erf" else _of_cubic(split[0])
+    output = _follow(anchor, source) if source is not None else None
+    if source is None or output is None:
+        return None
+    return source, output, ("Gelu", "BiasGelu") if anchor.op_type == "Erf" else ("FastGelu", "FastGelu")
 
 
-def _follow_erf(erf: ir.Node, source: ir.Value) -> ir.Value | None:
-    """Follow ``erf`` through +1, and the factors 1/2 and ``source`` in either order; return the product."""
-    added = consumer(erf.outputs[0], "Add")
+def _of_cubic(value: ir.Value) -> ir.Value | None:
+    """Find x in x + 0.044715·x³."""
+    added = producer(value, "Add")
+    for source, cubic in (added.inputs, reversed(added.inputs)) if added else ():
+        product = producer(cubic, "Mul")
+        split = split_constant(product) if product else None
+        power = producer(split[0], "Pow") if split and math.isclose(split[1], 0.044715, rel_tol=1e-5) else None
+        if power is not None and power.inputs[0] is source and scalar(power.inputs[1]) == 3.0:
+            return source
+    return None
+
+
+def _follow(anchor: ir.Node, source: ir.Value) -> ir.Value | None:
+    """Follow a value through +1, and the factors 1/2 and ``source`` in any order; return the product."""
+    added = consumer(anchor.outputs[0], "Add")
     if added is None or 1.0 not in (scalar(added.inputs[0]), scalar(added.inputs[1])):
         return None
     value = added.outputs[0]
@@ -56,20 +75,32 @@ def _follow_erf(erf: ir.Node, source: ir.Value) -> ir.Value | None:
         if product is None:
             return None
         other = product.inputs[1] if product.inputs[0] is value else product.inputs[0]
-        factor = "source" if other is source else "half" if scalar(other) == 0.5 else ""
-        if factor not in missing:
+        halved = producer(other, "Mul")
+        if halved is not None and split_constant(halved) == (source, 0.5):
+            factors = {"half", "source"}
+        else:
+            factors = {"source"} if other is source else {"half"} if scalar(other) == 0.5 else set()
+        if not factors or not factors <= missing:
             return None
-        missing.discard(factor)
+        missing -= factors
         value = product.outputs[0]
     return value
 
 
+def norms_of(graph: ir.Graph) -> list[ir.Node]:
+    """The layer norms of a graph."""
+    return [node for node in graph if node.op_type == "LayerNormalization"]
+
+
 def fuse_norms(graph: ir.Graph) -> list[str]:
-    """Replace each layer norm of a sum (and of the bias before it) by one node; return the modules."""
+    """Replace each layer norm of a sum (and of the bias before it) by one node; return the modules.
+
+    Where the sum is used beside the norm too (norms before the attention, as in ModernBERT), the node gives both.
+    """
     found = []
-    for norm in [node for node in graph if node.op_type == "LayerNormalization"]:
+    for norm in norms_of(graph):
         added = producer(norm.inputs[0], "Add")
-        if added is None or consumer(added.outputs[0], "LayerNormalization") is None or len(norm.inputs) != 3:
+        if added is None:
             continue
         left, right = _by_batch(added.inputs)
         if left is None or right is None or len(left.shape or ()) != 3 or len(right.shape or ()) != 3:
@@ -81,14 +112,38 @@ def fuse_norms(graph: ir.Graph) -> list[str]:
                 source, right, bias = biased[0], other, biased[1]
                 break
         name = module(norm)
-        inputs = [source, right, norm.inputs[1], norm.inputs[2], *([bias] if bias is not None else [])]
+        scale, shift = norm.inputs[1], norm.inputs[2] if len(norm.inputs) > 2 else None
+        inputs = [source, right, scale, shift, *([bias] if bias is not None else [])]
         epsilon = norm.attributes.get_float("epsilon", 1e-5)
-        replace(
-            norm.outputs[0],
-            ir.node("SkipLayerNormalization", inputs, {"epsilon": epsilon}, domain=CONTRIB, name=name),
+        alone = consumer(added.outputs[0], "LayerNormalization") is norm
+        node = ir.node(
+            "SkipLayerNormalization",
+            inputs,
+            {"epsilon": epsilon},
+            domain=CONTRIB,
+            name=name,
+            num_outputs=1 if alone else 4,
         )
+        if alone:
+            replace(norm.outputs[0], node)
+        else:
+            _give_both(added, norm, node)
         found.append(name)
     return found
+
+
+def _give_both(added: ir.Node, norm: ir.Node, node: ir.Node) -> None:
+    """Put a node in the place of a sum and its norm; mean and deviation, its outputs between the two, stay unused."""
+    for old, new in ((norm.outputs[0], node.outputs[0]), (added.outputs[0], node.outputs[3])):
+        new.name, new.shape, new.type = old.name, old.shape, old.type
+        old.name = f"{old.name}_unfused"
+    node.outputs[1].name = node.outputs[2].name = ""
+    graph = added.graph
+    # Both were found by walking a graph.
+    assert graph is not None  # noqa: S101
+    graph.insert_before(added, node)
+    norm.outputs[0].replace_all_uses_with(node.outputs[0], replace_graph_outputs=True)
+    added.outputs[0].replace_all_uses_with(node.outputs[3], replace_graph_outputs=True)
 
 
 def _by_batch(values: Iterable[ir.Value | None]) -> tuple[ir.Value | None, ir.Value | None]:

@@ -11,12 +11,27 @@ import onnx_ir as ir
 
 from compressor.graph.files import CONTRIB
 from compressor.graph.passes.padding import int32_mask, is_padding_mask
-from compressor.graph.passes.walk import array, consumer, initializer, producer, replace, split_bias, split_constant
+from compressor.graph.passes.rotary import match_rotated, rotated_node, window_of
+from compressor.graph.passes.walk import (
+    array,
+    consumer,
+    initializer,
+    module,
+    producer,
+    replace,
+    split_bias,
+    split_constant,
+)
 
 
 @dataclass(frozen=True)
 class _Projection:
-    """A linear map of the hidden states, split into heads."""
+    """A linear map of the hidden states, split into heads.
+
+    Attributes:
+        value: What the linear map gives, of shape (batch, sequence, heads * head size).
+        alone: Nothing but this attention reads it.
+    """
 
     source: ir.Value
     product: ir.Node
@@ -24,6 +39,8 @@ class _Projection:
     factor: float
     heads: int
     head_size: int
+    value: ir.Value
+    alone: bool
 
 
 @dataclass(frozen=True)
@@ -37,30 +54,84 @@ class _Attention:
     addends: tuple[ir.Value, ...]
     output: ir.Value
 
+    @property
+    def packs(self) -> bool:
+        """The three projections can be one product: of one input, and needed for nothing else."""
+        parts = (self.query, self.key, self.value)
+        return len({part.source for part in parts}) == 1 and all(part.alone for part in parts)
+
 
 def fuse_attentions(model: ir.Model) -> list[str]:
     """Replace each attention by one node; return the modules they come from."""
     graph = model.graph
-    masks: dict[ir.Value, bool] = {}
+    masks = _Masks(model)
     found = []
-    key_mask: ir.Value | None = None
     for node in [node for node in graph if node.op_type == "Softmax"]:
-        block = _match_attention(node)
-        if block is None:
-            continue
-        for addend in block.addends:
-            if addend not in masks:
-                masks[addend] = is_padding_mask(model, addend)
-        padding = [addend for addend in block.addends if masks[addend]]
-        biases = [_unexpanded(addend) for addend in block.addends if not masks[addend]]
-        if len(biases) > 1:
-            continue
-        if padding and key_mask is None:
-            key_mask = int32_mask(graph)
-        fused = _attention_node(graph, block, key_mask if padding else None, biases[0] if biases else None)
-        replace(block.output, fused)
-        found.append(fused.name or "")
+        fused = _fuse_straight(graph, node, masks) or _fuse_rotated(graph, node, masks)
+        if fused is not None:
+            replace(*fused)
+            found.append(fused[1].name or "")
     return found
+
+
+class _Masks:
+    """What is added to scores, sorted into padding and the rest, each addend and each node once."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._model = model
+        self._known: dict[ir.Value, bool] = {}
+        self._windows: dict[ir.Value, ir.Value | None] = {}
+        self._key_mask: ir.Value | None = None
+
+    def split(self, addends: tuple[ir.Value, ...]) -> tuple[ir.Value | None, list[ir.Value]]:
+        """The mask of padded keys, if one of the addends is no more than that, and the other addends."""
+        for addend in addends:
+            if addend not in self._known:
+                self._known[addend] = is_padding_mask(self._model, addend)
+        hidden = any(self._known[addend] for addend in addends)
+        return self.key_mask() if hidden else None, [addend for addend in addends if not self._known[addend]]
+
+    def key_mask(self) -> ir.Value:
+        self._key_mask = self._key_mask or int32_mask(self._model.graph)
+        return self._key_mask
+
+    def window(self, addend: ir.Value) -> ir.Value | None:
+        """An addend without the padding that it hides too."""
+        if addend not in self._windows:
+            self._windows[addend] = window_of(addend)
+        return self._windows[addend]
+
+
+def _fuse_straight(graph: ir.Graph, softmax: ir.Node, masks: _Masks) -> tuple[ir.Value, ir.Node] | None:
+    block = _match_attention(softmax)
+    if block is None:
+        return None
+    key_mask, others = masks.split(block.addends)
+    if len(others) > 1:
+        return None
+    build = _packed_node if block.packs else _parallel_node
+    return block.output, build(graph, block, key_mask, _unexpanded(others[0]) if others else None)
+
+
+def _fuse_rotated(graph: ir.Graph, softmax: ir.Node, masks: _Masks) -> tuple[ir.Value, ir.Node] | None:
+    scores, context = _match_scores(softmax.inputs[0]), _match_context(softmax.outputs[0])
+    if scores is None or context is None:
+        return None
+    product, factor, addends = scores
+    query, key, value = (match_rotated(item) for item in (*product.inputs, context[1]))
+    if query is None or key is None or value is None:
+        return None
+    key_mask, others = masks.split(addends)
+    if others:
+        bias = masks.window(others[0]) if len(addends) == 1 else None
+        if bias is None:
+            return None
+        key_mask = masks.key_mask()
+    node = rotated_node(graph, softmax, (query, key, value), factor, key_mask, bias if others else None)
+    if node is None:
+        return None
+    node.name = module(softmax)
+    return context[0], node
 
 
 def _match_attention(softmax: ir.Node) -> _Attention | None:
@@ -71,7 +142,7 @@ def _match_attention(softmax: ir.Node) -> _Attention | None:
     product, factor, addends = scores
     output, values = context
     query, key, value = (_match_projection(item) for item in (product.inputs[0], product.inputs[1], values))
-    if query is None or key is None or value is None or len({query.source, key.source, value.source}) != 1:
+    if query is None or key is None or value is None:
         return None
     if not math.isclose(value.factor, 1.0):
         return None
@@ -112,9 +183,10 @@ def _match_context(weights: ir.Value) -> tuple[ir.Value, ir.Value | None] | None
 
 def _match_projection(value: ir.Value | None) -> _Projection | None:
     """Walk back through head splitting and scaling to the matrix product with a constant weight."""
-    factor = 1.0
+    factor, alone = 1.0, True
     heads: tuple[int, int] | None = None
     while value is not None:
+        alone = alone and len({use.node for use in value.uses() if use.node.op_type != "Shape"}) == 1
         if (node := producer(value, "Mul", "Div")) and (split := split_constant(node)):
             value, factor = split[0], factor * split[1]
         elif node := producer(value, "Reshape", "Transpose"):
@@ -133,10 +205,24 @@ def _match_projection(value: ir.Value | None) -> _Projection | None:
     source, weight = product.inputs
     if source is None or weight is None or not weight.is_initializer():
         return None
-    return _Projection(source, product, biased[1] if biased else None, factor, *heads)
+    # Walked off the last value, there would have been no product.
+    assert value is not None  # noqa: S101
+    return _Projection(source, product, biased[1] if biased else None, factor, *heads, value, alone)
 
 
-def _attention_node(graph: ir.Graph, block: _Attention, key_mask: ir.Value | None, bias: ir.Value | None) -> ir.Node:
+def _parallel_node(graph: ir.Graph, block: _Attention, key_mask: ir.Value | None, bias: ir.Value | None) -> ir.Node:
+    """Leave the projections as they are: they have several inputs (MobileBERT), or other readers (DeBERTa)."""
+    name = (block.query.product.name or "").rpartition(".")[0]
+    return ir.node(
+        "MultiHeadAttention",
+        [block.query.value, block.key.value, block.value.value, None, key_mask, bias],
+        {"num_heads": block.query.heads, "scale": block.scale},
+        domain=CONTRIB,
+        name=name,
+    )
+
+
+def _packed_node(graph: ir.Graph, block: _Attention, key_mask: ir.Value | None, bias: ir.Value | None) -> ir.Node:
     """Pack the three projections into one weight, so that one product (and one int8 scale of its input) serves all."""
     parts = (block.query, block.key, block.value)
     name = (block.query.product.name or "").rpartition(".")[0]

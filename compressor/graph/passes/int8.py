@@ -22,6 +22,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from compressor.graph.files import CONTRIB, LAYERS_KEY
+from compressor.graph.passes.walk import origin
 
 QUERY_KEY_VALUE = "query_key_value"
 # Below this, storing a table in half the bytes saves nothing worth a node.
@@ -104,7 +105,12 @@ class _Writer:
             if not (node.name or "").startswith(f"{layers}."):
                 continue
             if node.op_type == "MatMul" and _array(node.inputs[1]) is not None:
-                _replace(node, self.product(node, node.inputs[0], _array(node.inputs[1]), node.name or ""))
+                _replace(
+                    node,
+                    self.product(
+                        node, node.inputs[0], _array(node.inputs[1]), node.name or "", origin(node.name or "")
+                    ),
+                )
             elif node.op_type == "Attention" and node.domain == CONTRIB:
                 self.attention(node)
         self.embeddings()
@@ -127,18 +133,18 @@ class _Writer:
             self.constants[name] = value
         return self.constants[name]
 
-    def product(self, before: ir.Node, source: ir.Value | None, weight: Array, name: str) -> ir.Value:
-        """A matrix product with a constant weight, in int8."""
+    def product(self, before: ir.Node, source: ir.Value | None, weight: Array, name: str, weights: str) -> ir.Value:
+        """A matrix product with a constant weight, in int8; nodes of one ``weights`` share them."""
         assert source is not None  # noqa: S101 - a product has two inputs
         if source not in self.quantized:
             self.quantized[source] = self.activation(self, before, source)
         left = self.quantized[source]
         right, scale = quantize_weight(weight, self.limit, axis=0)
         accumulated = self.add(
-            before, "MatMulInteger", left.value, self.constant(f"{name}.weight.int8", right), left.zero_point
+            before, "MatMulInteger", left.value, self.constant(f"{weights}.weight.int8", right), left.zero_point
         )
         accumulated.producer().name = name
-        columns = self.constant(f"{name}.weight.scale", (scale[0] * np.float32(left.unit)).astype(np.float32))
+        columns = self.constant(f"{weights}.weight.scale", (scale[0] * np.float32(left.unit)).astype(np.float32))
         # In this form, and in no other, onnxruntime merges the four nodes into one (MatMulIntegerToFloat).
         scales = self.add(before, "Mul", left.scale, columns)
         product: ir.Value = self.add(before, "Mul", self.add(before, "Cast", accumulated, to=ir.DataType.FLOAT), scales)
@@ -148,8 +154,14 @@ class _Writer:
         """Take Q, K and V out of a fused attention, as one product of one quantized activation."""
         source, weight, bias, key_mask, _, attention_bias = (*node.inputs, None, None, None)[:6]
         sizes = node.attributes.get_ints("qkv_hidden_sizes")
-        packed = self.product(node, source, _array(weight), f"{node.name}.{QUERY_KEY_VALUE}")
-        split = self.constant(f"{node.name}.sizes", np.array(sizes, np.int64))
+        packed = self.product(
+            node,
+            source,
+            _array(weight),
+            f"{node.name}.{QUERY_KEY_VALUE}",
+            f"{origin(node.name or '')}.{QUERY_KEY_VALUE}",
+        )
+        split = self.constant(f"{origin(node.name or '')}.sizes", np.array(sizes, np.int64))
         parts = self.add(node, "Split", packed, split, outputs=3, axis=-1)
         attributes: dict[str, Any] = {"num_heads": node.attributes.get_int("num_heads")}
         if "scale" in node.attributes:

@@ -47,7 +47,11 @@ def is_padding_mask(model: ir.Model, addend: ir.Value) -> bool:
 
 
 def _depends_only_on_mask(value: ir.Value) -> bool:
-    """Whether the only input whose content, not only shape, reaches a value is the attention mask."""
+    return reads(value) == {"attention_mask"}
+
+
+def reads(value: ir.Value) -> set[str]:
+    """Names of the inputs whose content, not only shape, reaches a value."""
     pending, seen, reached = [value], set(), set()
     while pending:
         item = pending.pop()
@@ -57,10 +61,10 @@ def _depends_only_on_mask(value: ir.Value) -> bool:
         node = item.producer()
         if node is None:
             if item.is_graph_input():
-                reached.add(item.name)
+                reached.add(item.name or "")
         elif node.op_type != "Shape":
             pending.extend(entry for entry in node.inputs if entry is not None)
-    return reached <= {"attention_mask"} and bool(reached)
+    return reached
 
 
 def _evaluator(model: ir.Model, value: ir.Value) -> Any:

@@ -67,7 +67,30 @@ def replace(old: ir.Value, node: ir.Node) -> None:
     new.name, new.shape, new.type = old.name, old.shape, old.type
     maker.graph.insert_before(maker, node)
     old.name = f"{old.name}_unfused"
-    old.replace_all_uses_with(new)
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+
+
+def once(graph: ir.Graph) -> None:
+    """Give every node a name of its own, as onnxruntime wants it: a layer that is run again gets ``/1``, ``/2``, ..."""
+    met: dict[str, int] = {}
+    for node in graph:
+        if node.name:
+            count = met[node.name] = met.get(node.name, -1) + 1
+            node.name = f"{node.name}/{count}" if count else node.name
+
+
+def origin(name: str) -> str:
+    """A node's name without the mark that ``once`` gave it: that of its module."""
+    return name.partition("/")[0]
+
+
+def computed(graph: ir.Graph) -> set[ir.Value]:
+    """Values that depend on the graph's inputs; all others are constants, whatever computes them."""
+    found = set(graph.inputs)
+    for node in graph:
+        if any(value in found for value in node.inputs if value is not None):
+            found.update(node.outputs)
+    return found
 
 
 def array(value: ir.Value | None) -> npt.NDArray[Any]:

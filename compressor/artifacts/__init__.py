@@ -1,0 +1,55 @@
+"""The values that travel between the stages. Frozen; heavy types are named, never imported."""
+
+from compressor.artifacts.data import SPLITS, Corpus, Split, SplitName, Tokenized
+from compressor.artifacts.measurements import (
+    STUDENT_INT8,
+    STUDENT_ONNX,
+    TEACHER,
+    TEACHER_ONNX,
+    Benchmark,
+    CompanyDrift,
+    EncoderShape,
+    LatencyRow,
+    LoadRow,
+    MachineBounds,
+    ModelCost,
+    ModelFacts,
+    Run,
+)
+from compressor.artifacts.models import (
+    ExportedModel,
+    FusionCount,
+    ParityRow,
+    QuantizedModel,
+    Student,
+    Teacher,
+    TrainingCurve,
+)
+
+__all__ = [
+    "SPLITS",
+    "STUDENT_INT8",
+    "STUDENT_ONNX",
+    "TEACHER",
+    "TEACHER_ONNX",
+    "Benchmark",
+    "CompanyDrift",
+    "Corpus",
+    "EncoderShape",
+    "ExportedModel",
+    "FusionCount",
+    "LatencyRow",
+    "LoadRow",
+    "MachineBounds",
+    "ModelCost",
+    "ModelFacts",
+    "ParityRow",
+    "QuantizedModel",
+    "Run",
+    "Split",
+    "SplitName",
+    "Student",
+    "Teacher",
+    "Tokenized",
+    "TrainingCurve",
+]

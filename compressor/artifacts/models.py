@@ -1,0 +1,141 @@
+"""Models and the files that are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from compressor.architectures import Architecture
+from compressor.tasks import TASKS, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from compressor.heads import Model
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A loaded teacher with a head for the task.
+
+    Attributes:
+        name: What the user called it.
+        path: Local folder with config, safetensors and tokenizer.
+        model: In eval mode, fp32, on the CPU.
+        labels: Label names in the order of the head's outputs; empty where the task has none.
+        max_length: Longest sequence that the model can take, in tokens, special tokens included.
+        fingerprint: sha256 of its weights and config.
+        fine_tuned: True where this toolkit trained its head.
+        task: What its head is for.
+    """
+
+    name: str
+    path: Path
+    model: Model
+    tokenizer: PreTrainedTokenizerBase
+    architecture: Architecture
+    labels: tuple[str, ...]
+    max_length: int
+    fingerprint: str
+    fine_tuned: bool
+    task: Task = TASKS["single-label"]
+
+
+@dataclass(frozen=True)
+class Student:
+    """A student and the teacher layers that it started from.
+
+    Attributes:
+        layer_map: Teacher layer of each student layer; empty for a random start.
+        taught: Teacher layer that each student layer is compared with during distillation.
+    """
+
+    model: Model
+    layer_map: tuple[int, ...]
+    taught: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainingCurve:
+    """What was logged while training.
+
+    Attributes:
+        steps: Optimizer step of each logged loss.
+        losses: Training loss at those steps.
+        evaluations: One mapping per evaluation: ``step``, ``accuracy``, ``macro_f1``, ...
+    """
+
+    steps: tuple[int, ...] = ()
+    losses: tuple[float, ...] = ()
+    evaluations: tuple[Mapping[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class FusionCount:
+    """How many blocks of one kind onnxruntime's fused operators replaced."""
+
+    kind: str
+    expected: int
+    found: int
+
+
+@dataclass(frozen=True)
+class ParityRow:
+    """Agreement of one graph with torch at one shape.
+
+    Attributes:
+        graph: Which graph: ``exported`` or ``fused``.
+        batch_size: Texts in the batch.
+        sequence_length: Padded length in tokens.
+        padded: True where at least one row of the batch is padded.
+        max_abs_difference: Largest difference of an output.
+        changed_labels: Rows whose decision differs: label, tag of a token, start or end of an answer.
+    """
+
+    graph: Literal["exported", "fused"]
+    batch_size: int
+    sequence_length: int
+    padded: bool
+    max_abs_difference: float
+    changed_labels: int
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """An fp32 ONNX file that agrees with torch."""
+
+    path: Path
+    input_names: tuple[str, ...]
+    opset: int
+    fusions: tuple[FusionCount, ...]
+    parity: tuple[ParityRow, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """An int8 ONNX file that loads and was compared with its fp32 parent.
+
+    Attributes:
+        target: Instruction set that the weights were chosen for.
+        weight_type: For example ``int8 per channel``.
+        quantized: Encoder matrix products in int8; Q, K and V count as three.
+        expected: Encoder matrix products in all.
+        agreement: Share of validation texts with the same label as fp32.
+        max_abs_difference: Largest difference of a logit on them.
+        mode: How activations are scaled: ``per-token`` or ``dynamic`` (per tensor).
+        batch_difference: Largest difference of a logit between a text alone and in a padded batch.
+    """
+
+    path: Path
+    target: str
+    weight_type: str
+    quantized: int
+    expected: int
+    agreement: float
+    max_abs_difference: float
+    warnings: tuple[str, ...] = ()
+    mode: str = "per-token"
+    batch_difference: float | None = None

@@ -1,0 +1,92 @@
+"""``compress predict`` for every kind of task: what it reads from a line and what it prints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compressor.cli import main, predictions
+from compressor.runtime import Predictor
+from compressor.tasks import TASKS, Kind
+
+from . import deployed_tasks
+
+GIVEN: dict[Kind, str] = {"question-answering": "the plot\tthe film is good", "fill-mask": "a [MASK] film"}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, Path]:
+    return {kind: deployed_tasks.write(tmp_path_factory.mktemp(kind) / "run", kind) for kind in TASKS}
+
+
+def test_the_tables_know_every_kind() -> None:
+    assert set(predictions.PLAIN) == set(predictions.JSON) == set(TASKS)
+
+
+def told(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    assert main(["predict", *argv]) == 0
+    return capsys.readouterr().out.rstrip("\n")
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_line_holds_the_answer_and_ends_with_the_text(
+    folders: dict[Kind, Path], kind: Kind, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = GIVEN.get(kind, "the fine film")
+    line = told(capsys, str(folders[kind]), text)
+    answer, _, given = line.rpartition("\t")
+    assert given == text.partition("\t")[0]
+    (found,) = Predictor(folders[kind])(tuple(text.split("\t")) if "\t" in text else text)
+    expected: dict[Kind, Any] = {
+        "single-label": lambda: f"{found.label}\t{found.score:.4f}",
+        "multi-label": lambda: ", ".join(f"{label} {found.scores[label]:.4f}" for label in found.labels),
+        "regression": lambda: f"{found.value:.6g}",
+        "token-classification": lambda: "GOOD: fine",
+        "question-answering": lambda: f"{found.text}\t{found.score:.4f}",
+        "fill-mask": lambda: f"{found[0][0].text} {found[0][0].score:.4f}",
+        "feature-extraction": lambda: " ".join(f"{value:.6g}" for value in found),
+    }
+    assert answer == (expected[kind]() or "-")
+
+
+KEYS: dict[Kind, list[str]] = {
+    "single-label": ["text", "label", "score", "scores"],
+    "multi-label": ["text", "labels", "scores"],
+    "regression": ["text", "value"],
+    "token-classification": ["text", "entities"],
+    "question-answering": ["question", "context", "answer", "score", "start", "end"],
+    "fill-mask": ["text", "masks"],
+    "feature-extraction": ["text", "embedding"],
+}
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_json_object_holds_all_that_is_known(
+    folders: dict[Kind, Path], kind: Kind, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = json.loads(told(capsys, str(folders[kind]), GIVEN.get(kind, "the fine film"), "--json"))
+    assert list(found) == KEYS[kind]
+    if kind in ("single-label", "multi-label"):
+        assert set(found["scores"]) == set(deployed_tasks.LABELS[kind])
+    if kind == "token-classification":
+        (entity,) = found["entities"]
+        assert (entity["label"], entity["text"], entity["start"], entity["end"]) == ("GOOD", "fine", 4, 8)
+    if kind == "fill-mask":
+        assert [len(mask) for mask in found["masks"]] == [5]
+
+
+def test_a_line_without_its_second_text_is_counted(
+    folders: dict[Kind, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(folders["question-answering"]), "why?\tthe plot", "why?"]) == 2
+    assert "Text 2 has 0 tabs where this model takes a question and a context." in capsys.readouterr().err
+
+
+def test_pairs_are_read_with_a_tab_between(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = deployed_tasks.write(tmp_path, "regression", settings={"pairs": True})
+    found = json.loads(told(capsys, str(folder), "fine film\tdull", "--json"))
+    assert (found["text"], found["pair"]) == ("fine film", "dull")
+    assert found["value"] == Predictor(folder)(("fine film", "dull"))[0].value
