@@ -8,7 +8,7 @@ DEMO ?= exported/demo
 
 # The embedded default: a real teacher and human-rated reviews, no model hub needed.
 demo: $(VENV)/.installed
-	$(BIN)/compress --teacher demo --layers 3 --quantize --max-train-rows 2500 --teacher-epochs 2 --epochs 3 \
+	$(BIN)/compress --teacher demo --layers 3 --quantize --max-train-rows 2500 --teacher-epochs 2 --epochs 3 --max-rounds 5 \
 		--output-dir $(DEMO) --overwrite
 
 # What CI runs: style, types, import contracts, then every test that is not marked slow, in two processes with a thread each.

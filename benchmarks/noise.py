@@ -36,7 +36,7 @@ COPY = "A'"
 EXPECTED = {COPY: "no difference", "B": "slower"}
 INPUTS = ("input_ids", "attention_mask")
 LENGTH = 48
-RECIPE = BenchmarkRecipe(batch_sizes=(1,), sequence_lengths=(LENGTH,), clients=(), max_rounds=15)
+RECIPE = BenchmarkRecipe(batch_sizes=(1,), sequence_lengths=(LENGTH,), clients=())
 BUDGET = Budget(timed_seconds=0.3, max_texts=16)
 
 

@@ -91,7 +91,7 @@ class BenchmarkRecipe(Section):
         default=5, gt=0, description="Fresh processes per model, at least; models alternate within a round."
     )
     max_rounds: Annotated[int, Flag("max-rounds")] = Field(
-        default=8,
+        default=15,
         gt=0,
         description="Rounds go on up to this many while a ratio is known less well than to 3.5 per cent. "
         "No more than --rounds: exactly that many. Fewer than three rounds are never more.",
