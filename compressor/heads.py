@@ -156,7 +156,8 @@ def load(task: Task, folder: Path, **options: Any) -> tuple[Model, Mapping[str, 
     model: Any
     info: Mapping[str, Any]
     if needs_load_student(folder):
-        model, info = load_student(folder), {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set()}
+        model = load_student(folder).to(options.get("dtype", torch.float32))
+        info = {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set()}
     else:
         model, info = _auto_class(task).from_pretrained(
             folder,

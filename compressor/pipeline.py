@@ -15,6 +15,7 @@ from compressor.aside import beside
 from compressor.events import Listener, ignore
 from compressor.journal import Journal
 from compressor.quiet import quiet
+from compressor.slimming.widths import needs_load_student
 from compressor.training.engine import resolve_device
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
                     notes=journal.notes,
                     warnings=journal.warnings,
                     teacher_hub_id=candidate.checkpoint.repository,
+                    uneven=needs_load_student(staging),
                     data_hub_id=None if Path(candidate.source).expanduser().exists() else candidate.source,
                 ),
             )

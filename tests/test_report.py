@@ -235,3 +235,35 @@ def test_the_card_names_the_temperature_of_the_model_that_ships_where_there_is_o
     )
     models = [{**row, "temperature": None} for row in written["models"]]
     assert "was fitted" not in model_card({**written, "models": models}, "tickets-6l")
+
+
+# --- heads and neurons that were cut out ------------------------------------------------------
+
+
+def slim(uneven: bool) -> dict:
+    full = findings(sparsity=0.0)
+    narrow = {
+        name: replace(shape, attention=384, intermediate=1536) if name.startswith("student") else shape
+        for name, shape in full.shapes.items()
+    }
+    return document(replace(full, shapes=narrow, uneven=uneven))
+
+
+def test_a_student_of_uneven_widths_is_not_said_to_load_in_plain_transformers() -> None:
+    found = slim(uneven=True)
+    jsonschema.Draft202012Validator(SCHEMA).validate(found)
+    card = model_card(found, "slim")
+    assert found["slimming"] == {"attention": 0.5, "feed_forward": 0.5, "uneven": True}
+    assert "`compressor.load_student`" in card
+    assert "AutoModelForSequenceClassification.from_pretrained" not in card
+    assert any("size mismatch" in text for text in found["caveats"])
+
+
+def test_a_student_narrowed_evenly_still_loads_and_says_what_was_cut() -> None:
+    card = model_card(slim(uneven=False), "slim")
+    assert "AutoModelForSequenceClassification.from_pretrained" in card
+    assert "50% and 50% of the widths are left" in card
+
+
+def test_where_nothing_was_cut_nothing_is_said(written: dict) -> None:
+    assert written["slimming"] is None

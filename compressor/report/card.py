@@ -59,8 +59,8 @@ predictor = Predictor("path/to/this/folder")
 {_USE[document["kind"]]}
 ```
 
-That needs `pip install compressor` and no torch. The folder also loads with \
-`{TASKS[document["kind"]].auto_class}.from_pretrained` (the fp32 student), and the files in `onnx/` in onnxruntime.
+That needs `pip install compressor` and no torch. The folder also loads with `{_loader(document)}` (the fp32 student), \
+and the files in `onnx/` in onnxruntime.
 
 ## Results
 
@@ -82,6 +82,12 @@ The whole recipe is in `recipe.toml`.
 {f"- Labels: {labels}." + chr(10) if labels else ""}- Texts longer than {data["max_length"]} tokens are cut.
 {limits}
 """
+
+
+def _loader(document: Mapping[str, Any]) -> str:
+    if document["slimming"] and document["slimming"]["uneven"]:
+        return "compressor.load_student"
+    return f"{TASKS[document['kind']].auto_class}.from_pretrained"
 
 
 def _metadata(document: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:
@@ -148,6 +154,9 @@ def _steps(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"- It was distilled at temperature {distill.get('temperature', 1):g}; weights: {weights}."
     if document["pruning"]:
         yield f"- {words.percent(document['pruning']['requested'], 0)} of its linear weights were pruned by magnitude."
+    if document["slimming"]:
+        left = (words.percent(document["slimming"][name], 0) for name in ("attention", "feed_forward"))
+        yield "- Heads and feed-forward neurons were cut out: {} and {} of the widths are left.".format(*left)
     changed = sum(row["changed_labels"] for row in document["parity"])
     yield f"- ONNX was checked against torch at {len(document['parity'])} shapes: {changed} changed labels."
     found = document["quantization"]

@@ -10,7 +10,7 @@ from compressor.artifacts import STUDENT_INT8
 
 def caveats(document: Mapping[str, Any]) -> list[str]:
     """List the limits of a run's figures."""
-    parts = (_speed, _quantization, _company, _pruning, _data)
+    parts = (_speed, _quantization, _company, _pruning, _slimming, _data)
     return [text for part in parts for text in part(document)]
 
 
@@ -86,6 +86,16 @@ def _pruning(document: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{document['pruning']['share_of_parameters']:.0%} of the student's weights are zero. Sparse weights "
             "shrink the compressed download; they do not speed onnxruntime up, nor shrink the file on disk."
+        )
+
+
+def _slimming(document: Mapping[str, Any]) -> Iterator[str]:
+    found = document["slimming"]
+    if found and found["uneven"]:
+        yield (
+            "The student's layers have numbers of heads or feed-forward neurons that plain transformers has no config "
+            "for: from_pretrained refuses its safetensors with a size mismatch. compressor.load_student loads them; "
+            "the ONNX files run like any other."
         )
 
 

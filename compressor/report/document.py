@@ -29,7 +29,7 @@ from compressor.artifacts import (
     TrainingCurve,
 )
 from compressor.evaluation.evaluate import Evaluation, ModelScores
-from compressor.report import speed
+from compressor.report import layers, speed
 from compressor.report.caveats import caveats
 
 SCHEMA_VERSION = 2
@@ -71,6 +71,7 @@ class Findings:
         teacher_hub_id: The teacher's name on the hub, where it came from there.
         data_hub_id: The dataset's name on the hub, where it came from there.
         shapes: Model name to the sizes that bound its latency.
+        uneven: The student's layers have widths that plain transformers cannot load.
     """
 
     recipe: Mapping[str, Any]
@@ -97,6 +98,7 @@ class Findings:
     teacher_hub_id: str | None = None
     data_hub_id: str | None = None
     shapes: Mapping[str, EncoderShape] = field(default_factory=dict)
+    uneven: bool = False
 
 
 def document(findings: Findings) -> dict[str, Any]:
@@ -137,9 +139,10 @@ def document(findings: Findings) -> dict[str, Any]:
         "fusions": [
             {"model": model, **asdict(row)} for model, exported in findings.exported.items() for row in exported.fusions
         ],
-        "quantization": _quantization(findings.quantized),
-        "pruning": _pruning(findings),
-        "layer_map": _layer_map(findings),
+        "quantization": layers.quantization(findings.quantized),
+        "pruning": layers.pruning(findings),
+        "slimming": layers.slimming(findings),
+        "layer_map": layers.layer_map(findings),
         "training": {
             "teacher": _curve(findings.fine_tuning) if findings.fine_tuning else None,
             "student": _curve(findings.distillation),
@@ -226,39 +229,6 @@ def _headline(written: Mapping[str, Any]) -> dict[str, Any]:
 
 def _place(row: Mapping[str, Any]) -> tuple[str, str, int, int | None]:
     return row["model"], row["provider"], row["batch_size"], row["sequence_length"]
-
-
-def _quantization(quantized: QuantizedModel | None) -> dict[str, Any] | None:
-    if quantized is None:
-        return None
-    names = ("target", "weight_type", "quantized", "expected", "agreement", "max_abs_difference")
-    return {name: getattr(quantized, name) for name in names}
-
-
-def _pruning(findings: Findings) -> dict[str, Any] | None:
-    requested = findings.recipe.get("prune", {}).get("sparsity", 0.0)
-    student = next((facts for facts in findings.models if facts.name == STUDENT_ONNX), None)
-    if not requested or student is None:
-        return None
-    return {
-        "requested": requested,
-        "zeros": student.zeros,
-        "share_of_parameters": student.zeros / student.parameters,
-        "size_bytes": student.size_bytes,
-        "compressed_bytes": student.compressed_bytes,
-    }
-
-
-def _layer_map(findings: Findings) -> dict[str, Any]:
-    quantized = findings.quantized
-    return {
-        "selection": findings.recipe.get("student", {}).get("layer_selection"),
-        "teacher_layers": findings.teacher_layers,
-        "student_layers": findings.student_layers,
-        "copied_from": list(findings.layer_map),
-        "pruned": bool(findings.recipe.get("prune", {}).get("sparsity", 0.0)),
-        "quantized": quantized is not None and quantized.quantized == quantized.expected,
-    }
 
 
 def _curve(curve: TrainingCurve) -> dict[str, Any]:
