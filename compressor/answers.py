@@ -162,7 +162,7 @@ def decisions(task: Task, values: Floats) -> Ints | None:
 
     Returns:
         int64 of shape (units, decisions), or ``None`` where the task decides nothing (regression, embeddings). For
-        question answering the likeliest start and end are decisions of a row, not of a token: use ``spans``.
+        question answering the likeliest start and end are decisions of a row, not of a token: see ``changed_rows``.
     """
     if task.kind in ("regression", "feature-extraction", "question-answering"):
         return None

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor import folder
-from compressor.artifacts import STUDENT_INT8, STUDENT_ONNX
 from compressor.events import Note, Warned
 from compressor.graph.export import export_onnx
 from compressor.graph.parity import parity_batches, text_batches
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 _BATCH = 32
 _INT8_ROWS = 1024  # enough to see a flip in a thousand; more would only take time
-_FILES = {STUDENT_ONNX: folder.MODEL, STUDENT_INT8: folder.QUANTIZED}
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,9 @@ def seal(
         evaluation: Knows the files' calibration temperatures, once it is there.
     """
     found = {item.name: item.temperature for item in evaluation.scores} if evaluation else {}
-    temperatures = {_FILES[name]: value for name, value in found.items() if name in _FILES and value is not None}
+    temperatures = {
+        folder.FILES[name]: value for name, value in found.items() if name in folder.FILES and value is not None
+    }
     folder.write_ort_config(staging, files.pupil, files.int8)
     folder.write_manifest(
         staging,

@@ -24,7 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressor.artifacts import ExportedModel, QuantizedModel, Teacher
+from compressor.artifacts import STUDENT_INT8, STUDENT_ONNX, ExportedModel, QuantizedModel, Teacher
 from compressor.errors import StageError, TeacherError
 from compressor.pooling import write_pooling
 from compressor.runtime import manifest as contract
@@ -39,9 +39,19 @@ if TYPE_CHECKING:
     from compressor.heads import Model
     from compressor.tasks import Kind
 
-__all__ = ["MODEL", "QUANTIZED", "check_output", "staging", "write_manifest", "write_ort_config", "write_student"]
+__all__ = [
+    "FILES",
+    "MODEL",
+    "QUANTIZED",
+    "check_output",
+    "staging",
+    "write_manifest",
+    "write_ort_config",
+    "write_student",
+]
 
 MODEL, QUANTIZED = "onnx/model.onnx", "onnx/model_quantized.onnx"
+FILES = {STUDENT_ONNX: MODEL, STUDENT_INT8: QUANTIZED}
 
 _PACKAGES = ("compressor", "torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime", "numpy")
 

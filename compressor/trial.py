@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from compressor.runtime.session import Session
 
 _CALIBRATION_ROWS = 2048
-_FILES = {STUDENT_ONNX: folder.MODEL, STUDENT_INT8: folder.QUANTIZED}
 
 
 def judge(
@@ -61,19 +60,25 @@ def judge(
         What each model weighs and answers, and the comparison.
     """
     rows = material.tokenized.splits["test"]
-    # What is fitted on them is a few numbers: more rows would only take time.
-    fitted = _spread(len(material.tokenized.splits["validation"]), _CALIBRATION_ROWS)
+    judging = metrics.METRICS[tutor.task.kind]
+    # What is fitted on them is a few numbers: more rows would only take time, and most tasks fit nothing.
+    most = _CALIBRATION_ROWS if judging.temperature or judging.thresholds else 0
+    fitted = _spread(len(material.tokenized.splits["validation"]), most)
     chosen = [rows[int(index)] for index in company.sample(rows["length"])]
     tutor_answers = _ask(open_session(files.tutor.path), material, "test")
     models = [
         _torch_model(TEACHER, tutor, answers["test"]),
         _onnx_model(TEACHER_ONNX, files.tutor.path, tutor.model, tutor_answers),
     ]
-    validation, steadiness = {TEACHER: answers["validation"].select(fitted)}, []
+    validation = {TEACHER: answers["validation"].select(fitted)} if most else {}
+    steadiness = []
     for name in (STUDENT_ONNX, STUDENT_INT8)[: 1 if files.int8 is None else 2]:
-        predictor = Predictor(staging, model=_FILES[name])
-        models.append(_onnx_model(name, staging / _FILES[name], pupil.model, _predict(predictor, material, "test")))
-        validation[name] = _predict(predictor, material, "validation", fitted)
+        predictor = Predictor(staging, model=folder.FILES[name])
+        models.append(
+            _onnx_model(name, staging / folder.FILES[name], pupil.model, _predict(predictor, material, "test"))
+        )
+        if most:
+            validation[name] = _predict(predictor, material, "validation", fitted)
         steadiness.append(company.measure(name, predictor.session, chosen, material.collate.pad_token_id, tutor.task))
     gold = partial(
         metrics.gold_of,
@@ -86,7 +91,7 @@ def judge(
         models,
         gold("test"),
         max_drop=recipe.evaluate.max_drop,
-        validation=gold("validation", fitted, reference=validation[TEACHER]),
+        validation=gold("validation", fitted) if most else None,
         validation_answers=validation,
         seed=recipe.seed,
     )
@@ -96,22 +101,26 @@ def judge(
 def _predict(
     predictor: Predictor, material: Material, split: SplitName, rows: npt.NDArray[np.int64] | None = None
 ) -> Answers:
-    """Ask a file by way of the runtime, from text on; blocks of a masked language model are token ids already."""
+    """Ask a file by way of the runtime, from text on; blocks of a masked language model are token ids already.
+
+    Args:
+        predictor: The file.
+        material: Knows the texts.
+        split: Which split.
+        rows: Indices of texts, where not all are asked about.
+    """
     if material.corpus.task.kind == "fill-mask":
-        return _ask(predictor.session, material, split, rows)
+        return _ask(predictor.session, material, split)
     texts, pairs = material.corpus.splits[split].texts, material.corpus.splits[split].pairs
     inputs = list(zip(texts, pairs, strict=True)) if pairs else list(texts)
-    found = predictor.raw(inputs)
-    # A row of the split is a window of a long context, where there are any.
-    return Answers.of(found if rows is None else [found[int(row)] for row in rows])
+    return Answers.of(predictor.raw(inputs if rows is None else [inputs[int(row)] for row in rows]))
 
 
-def _ask(session: Session, material: Material, split: SplitName, rows: npt.NDArray[np.int64] | None = None) -> Answers:
+def _ask(session: Session, material: Material, split: SplitName) -> Answers:
     """Ask a file about token ids."""
-    dataset = material.tokenized.splits[split]
     return said.collect(
         lambda feed: session.run_all(feed, material.corpus.task.outputs),
-        dataset if rows is None else dataset.select(rows),
+        material.tokenized.splits[split],
         material.corpus.task,
         names=session.inputs,
         pad_token_id=material.collate.pad_token_id,
