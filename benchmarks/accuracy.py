@@ -26,6 +26,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import finished
+
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "accuracy.json"
 PAGE = HERE.parent / "docs" / "accuracy.md"
@@ -174,29 +176,16 @@ def measure(arguments: argparse.Namespace) -> None:
     teachers = {"minilm": arguments.minilm, "mpnet": arguments.mpnet}
     deadline = time.monotonic() + 60 * arguments.minutes
     for unit in units(arguments.part, arguments.dataset):
-        if unit.name in read() or not teachers[unit.part.name]:
+        if unit.name in finished.read(RESULTS) or not teachers[unit.part.name]:
             continue
         if time.monotonic() > deadline:
             print("The time is up; the same command goes on from here.")
             return
         result = run(unit, teachers, work, arguments.threads)
-        write({**read(), unit.name: result})
+        finished.add(RESULTS, unit.name, result)
         print(
             f"{unit.name}: teacher {result['teacher']:.2%}, student {result['student']:.2%}, int8 {result['int8']:.2%}"
         )
-
-
-def read() -> dict[str, Any]:
-    """Finished units by name."""
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
-
-
-def write(results: Mapping[str, Any]) -> None:
-    """Replace the results at once."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    aside = RESULTS.with_suffix(".partial")
-    aside.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    aside.replace(RESULTS)
 
 
 # --- the table ------------------------------------------------------------------------------
@@ -262,7 +251,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     if arguments.render:
-        PAGE.write_text(render(read()), encoding="utf-8")
+        PAGE.write_text(render(finished.read(RESULTS)), encoding="utf-8")
         print(PAGE)
     elif arguments.data:
         measure(arguments)

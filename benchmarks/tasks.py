@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import finished
+
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "tasks.json"
 PAGE = HERE.parent / "docs" / "tasks.md"
@@ -214,19 +216,6 @@ def run(name: str, task: Task, arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def read() -> dict[str, Any]:
-    """Finished runs by name."""
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
-
-
-def write(results: Mapping[str, Any]) -> None:
-    """Replace the results at once."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    aside = RESULTS.with_suffix(".partial")
-    aside.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    aside.replace(RESULTS)
-
-
 def render(results: Mapping[str, Any]) -> str:
     """Lay the results out as Markdown."""
     lines = [
@@ -276,16 +265,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     if arguments.render:
-        PAGE.write_text(render(read()), encoding="utf-8")
+        PAGE.write_text(render(finished.read(RESULTS)), encoding="utf-8")
         print(PAGE)
         return
     if not arguments.data:
         parser.error("--data is needed to run; --render needs nothing")
     start = time.monotonic()
     for name in TASKS:
-        if name in arguments.only and name not in read() and time.monotonic() - start < 60 * arguments.minutes:
+        if (
+            name in arguments.only
+            and name not in finished.read(RESULTS)
+            and time.monotonic() - start < 60 * arguments.minutes
+        ):
             result = run(name, TASKS[name], arguments)
-            write({**read(), name: result})
+            finished.add(RESULTS, name, result)
             print(
                 f"{name}: {result['metric']} {result['teacher']:.3f} -> {result['int8']:.3f}, {result['speedup']:.1f}x"
             )
