@@ -168,7 +168,7 @@ def assess(model: nn.Module, task: Task, batches: Iterable[Batch]) -> dict[str, 
             batch = {name: tensor.to(device) for name, tensor in given.items()}
             loss, figures = compare(task.kind, outputs(task, model(**forward_inputs(batch))), batch, recipe)
             for name, value in {"loss": loss.item(), **figures}.items():
-                sums[name] = sums.get(name, 0.0) + value * _rows(batch)
+                sums[name] = sums.get(name, 0.0) + float(value) * _rows(batch)
             rows += _rows(batch)
     model.train(training)
     return {name: value / rows for name, value in sums.items()}

@@ -1,10 +1,15 @@
 """Batches hold texts of similar length, in an order that a resumed run repeats, padded to their longest."""
 
+import datasets
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from compressor.training.batches import BucketSampler, Collator
+from compressor.training.distill import WithSoftLabels
+from compressor.training.masking import Masked, Vocabulary
+from compressor.training.rows import Rows
+from tests import tiny, training_script
 
 LENGTHS = np.random.default_rng(0).integers(3, 120, 4000)
 
@@ -106,3 +111,36 @@ def test_it_pads_as_transformers_does():
     assert {name: tensor.tolist() for name, tensor in ours.items()} == {
         name: tensor.tolist() for name, tensor in theirs.items()
     }
+
+
+def test_rows_read_a_batch_at_a_time_are_the_rows(tmp_path):
+    columns = {
+        "input_ids": [list(range(index % 5)) for index in range(40)],
+        "labels": [[float(index), 0.5] for index in range(40)],
+        "number": list(range(40)),
+    }
+    plain = datasets.Dataset.from_dict(columns)
+    halves = datasets.concatenate_datasets([plain.select(range(20)), plain.select(range(20, 40))])
+    shuffled = plain.select(list(range(39, -1, -1)))
+    for rows in (plain, halves, shuffled):
+        read = Rows(rows)
+        assert len(read) == 40
+        found = read.__getitems__([33, 0, 7, 33])
+        for row, index in zip(found, (33, 0, 7, 33), strict=True):
+            assert {name: np.asarray(value).tolist() for name, value in row.items()} == rows[index]
+            assert {name: np.asarray(value).tolist() for name, value in read[index].items()} == rows[index]
+    batch = Collator(0)(Rows(plain.select_columns(["input_ids", "labels"])).__getitems__([3, 4]))
+    assert batch["input_ids"].tolist() == [[0, 1, 2, 0], [0, 1, 2, 3]]
+    assert batch["labels"].dtype == torch.float32
+
+
+def test_a_loader_asks_every_kind_of_rows_for_a_batch_at_once():
+    data = training_script.tokenized(train_rows=12, other_rows=4)
+    said = training_script.answers(data)["train"]
+    for rows in (
+        WithSoftLabels(Rows(data.splits["train"]), said, data.task),
+        Masked(Rows(data.splits["train"]), Vocabulary.of(tiny.tokenizer()), 0),
+    ):
+        for row, alone in zip(rows.__getitems__([5, 2]), (rows[5], rows[2]), strict=True):
+            assert row.keys() == alone.keys()
+            assert all(np.array_equal(row[name], alone[name]) for name in row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compressor.answers import IGNORED, Answers
+from compressor.answers import IGNORED, Answers, Floats
 from compressor.artifacts import SplitName, Student, Teacher, Tokenized, TrainingCurve
 from compressor.events import Listener
 from compressor.heads import answering_at, outputs
@@ -28,6 +28,7 @@ from compressor.training.learning_rates import parameter_groups
 from compressor.training.masking import mask_token_of, training_rows
 from compressor.training.objectives import (
     Batch,
+    Figures,
     Objective,
     asks_teacher,
     at,
@@ -36,11 +37,12 @@ from compressor.training.objectives import (
     forward_inputs,
 )
 from compressor.training.prune import MagnitudePruner, encoder_weights
+from compressor.training.rows import Row, at_once
 from compressor.training.stages import Stage, in_stages, stages_of
 from compressor.training.validation import Score
 
 
-class WithSoftLabels(torch.utils.data.Dataset[dict[str, Any]]):
+class WithSoftLabels(torch.utils.data.Dataset[Row]):
     """Rows of a tokenised split, each with the teacher's answers beside its label.
 
     Args:
@@ -57,9 +59,17 @@ class WithSoftLabels(torch.utils.data.Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Row:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Row]:
+        """Read the rows of a batch at once."""
+        rows = at_once(self._rows, indices)
+        return [{**row, "soft_labels": self._answer(index)} for index, row in zip(indices, rows, strict=True)]
+
+    def _answer(self, index: int) -> Floats:
         found = np.array(self._answers.row(int(index)))  # [units, width]
-        return {**self._rows[int(index)], "soft_labels": found[0] if self._is_vector else found}
+        return found[0] if self._is_vector else found
 
 
 def objective_for(task: Task, recipe: DistillRecipe, hints: Hints, *, answers: bool = True) -> Objective:
@@ -74,7 +84,7 @@ def objective_for(task: Task, recipe: DistillRecipe, hints: Hints, *, answers: b
         answers: Teach the answers too.
     """
 
-    def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
         output, loss, figures = hints.forward(model, forward_inputs(batch))
         if not answers:
             return loss, figures
@@ -100,7 +110,7 @@ def masked_objective_for(
         answers: Teach the answers too.
     """
 
-    def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
         inputs = forward_inputs(batch)
         selected = batch["labels"] != IGNORED
         with ExitStack() as stack:

@@ -8,6 +8,7 @@ clock, and a restart that continues from the last whole checkpoint.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from compressor.events import Listener, Note
 from compressor.heads import asking
 from compressor.tasks import TASKS, Task
 from compressor.training.batches import Collator
-from compressor.training.objectives import Objective
+from compressor.training.objectives import Figures, Objective
 from compressor.training.progress import Clock, Reporter
 from compressor.training.validation import Score, accuracy_of, agreement
 
@@ -193,7 +194,7 @@ class _Trainer(Trainer):
         self._judge = data.score or accuracy_of(data.validation)
         self._ready = ready
         self._groups = groups
-        self.figures: dict[str, float] = {}
+        self.figures: Figures = {}
         # Otherwise the Trainer leaves the division by the accumulation steps to the model's own loss.
         self.model_accepts_loss_kwargs = False
 
@@ -212,10 +213,14 @@ class _Trainer(Trainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         loss, figures = self._objective(model, inputs)
-        for name, value in {"loss": float(loss.detach()), **figures}.items():
+        for name, value in {"loss": loss.detach(), **figures}.items():
             previous = self.figures.get(name, value)
             self.figures[name] = 0.9 * previous + 0.1 * value
         return loss
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Count nothing: the Trainer would count all weights anew in every step, and nobody reads the sum."""
+        return 0
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -242,6 +247,7 @@ class _Trainer(Trainer):
 
 
 def _arguments(settings: TrainingSettings, folder: Path, metric: str) -> TrainingArguments:
+    on_gpu = torch.cuda.is_available() and settings.device != "cpu"
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
@@ -263,17 +269,20 @@ def _arguments(settings: TrainingSettings, folder: Path, metric: str) -> Trainin
         greater_is_better=True,
         logging_steps=10,
         logging_first_step=True,
+        # Looking for losses that are not finite would wait for the GPU in every step; see ``_curve``.
+        logging_nan_inf_filter=False,
         remove_unused_columns=False,
         label_names=["labels"],
         report_to="none",
         disable_tqdm=True,
         log_level="error",
-        dataloader_pin_memory=torch.cuda.is_available() and settings.device != "cpu",
+        dataloader_pin_memory=on_gpu,
+        accelerator_config={"non_blocking": on_gpu},
     )
 
 
 def _curve(state: TrainerState) -> TrainingCurve:
-    logged = [entry for entry in state.log_history if "loss" in entry]
+    logged = [entry for entry in state.log_history if math.isfinite(entry.get("loss", math.nan))]
     evaluated = [entry for entry in state.log_history if any(name.startswith("eval_") for name in entry)]
     return TrainingCurve(
         steps=tuple(int(entry["step"]) for entry in logged),

@@ -82,7 +82,7 @@ class Hints:
             if self.modules:
                 delattr(model, ATTRIBUTE)
 
-    def forward(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Any, Tensor, dict[str, float]]:
+    def forward(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Any, Tensor, dict[str, Tensor]]:
         """Run the student once, and the teacher beside it where something is compared.
 
         Args:
@@ -110,7 +110,7 @@ class Hints:
             )
         )
         total = torch.stack([self.plan.weights[name] * loss for name, loss in found.items()]).sum()
-        return output, total, {name: float(loss.detach()) for name, loss in found.items()}
+        return output, total, {name: loss.detach() for name, loss in found.items()}
 
     def _compare(
         self,

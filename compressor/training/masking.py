@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from compressor.answers import IGNORED, INPUT_NAMES, Ints
+from compressor.training.rows import Row, Rows, at_once
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,7 +71,7 @@ def mask_tokens(ids: Ints, vocabulary: Vocabulary, generator: np.random.Generato
     return hidden, labels
 
 
-class Masked(torch.utils.data.Dataset[dict[str, Any]]):
+class Masked(torch.utils.data.Dataset[Row]):
     """Rows of plain text with some tokens hidden; which ones is a function of (seed, epoch, row) alone.
 
     So a run that is resumed in the middle of an epoch hides what it would have hidden, in whatever process.
@@ -93,9 +95,16 @@ class Masked(torch.utils.data.Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        row = self._rows[int(index)]
-        generator = np.random.default_rng((self._seed, self._epoch, int(index)))
+    def __getitem__(self, index: int) -> Row:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Row]:
+        """Read and mask the rows of a batch at once."""
+        rows = at_once(self._rows, indices)
+        return [self._masked(int(index), row) for index, row in zip(indices, rows, strict=True)]
+
+    def _masked(self, index: int, row: Row) -> Row:
+        generator = np.random.default_rng((self._seed, self._epoch, index))
         hidden, labels = mask_tokens(np.asarray(row["input_ids"], np.int64), self._vocabulary, generator)
         return {**row, "input_ids": hidden, "labels": labels}
 
@@ -109,7 +118,7 @@ def training_rows(tokenized: Tokenized, tokenizer: PreTrainedTokenizerBase, seed
         seed: Of the masked words.
     """
     rows = tokenized.splits["train"]
-    rows = rows.select_columns([name for name in rows.column_names if name in (*INPUT_NAMES, "labels")])
+    rows = Rows(rows.select_columns([name for name in rows.column_names if name in (*INPUT_NAMES, "labels")]))
     return Masked(rows, Vocabulary.of(tokenizer), seed) if tokenized.task.unit == "masked token" else rows
 
 

@@ -19,7 +19,10 @@ from compressor.tasks import Kind, Task
 from compressor.training import losses
 
 Batch = Mapping[str, Tensor]
-Objective = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, float]]]
+Figures = dict[str, Tensor]
+"""Figures to show, by name: scalars that stay on the device, since reading one waits for everything before it."""
+
+Objective = Callable[[nn.Module, Batch], tuple[Tensor, Figures]]
 """(model, batch) -> loss, running figures to show."""
 
 Found = tuple[Tensor, ...]
@@ -42,7 +45,7 @@ class AnswerLosses:
     soft: Callable[[Found, Batch, DistillRecipe], Tensor]
     logit: Callable[[Found, Batch], Tensor]
     hard: Callable[[Found, Batch], Tensor] | None
-    figures: Callable[[Found, Batch], dict[str, float]] = lambda found, batch: {}
+    figures: Callable[[Found, Batch], Figures] = lambda found, batch: {}
 
 
 def forward_inputs(batch: Batch) -> dict[str, Tensor]:
@@ -50,7 +53,7 @@ def forward_inputs(batch: Batch) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in batch.items() if name not in _TARGETS}
 
 
-def compare(kind: Kind, found: Found, batch: Batch, recipe: DistillRecipe) -> tuple[Tensor, dict[str, float]]:
+def compare(kind: Kind, found: Found, batch: Batch, recipe: DistillRecipe) -> tuple[Tensor, Figures]:
     """Add up the losses of the answers: ``soft * imitation + hard * labels + logit * squared difference``.
 
     Args:
@@ -105,7 +108,7 @@ def supervised(task: Task) -> Objective:
         raise ValueError(f"{task.kind} has no labels to fine-tune with")
     labels_loss = hard
 
-    def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
         inputs = forward_inputs(batch)
         if task.unit != "masked token":
             return labels_loss(outputs(task, model(**inputs)), batch), {}
@@ -145,7 +148,7 @@ def _rows_hard(found: Found, batch: Batch) -> Tensor:
     return losses.hard_label(found[0], batch["labels"])
 
 
-def _rows_agree(found: Found, batch: Batch) -> dict[str, float]:
+def _rows_agree(found: Found, batch: Batch) -> Figures:
     return {"agreement": losses.agreement(found[0], batch["soft_labels"])}
 
 
@@ -157,8 +160,8 @@ def _many_hard(found: Found, batch: Batch) -> Tensor:
     return losses.hard_label_bce(found[0], batch["labels"])
 
 
-def _many_agree(found: Found, batch: Batch) -> dict[str, float]:
-    return {"agreement": float(((found[0] > 0) == (batch["soft_labels"] > 0)).float().mean())}
+def _many_agree(found: Found, batch: Batch) -> Figures:
+    return {"agreement": ((found[0] > 0) == (batch["soft_labels"] > 0)).float().mean()}
 
 
 def _value_soft(found: Found, batch: Batch, recipe: DistillRecipe) -> Tensor:
@@ -188,7 +191,7 @@ def _tokens_hard(found: Found, batch: Batch) -> Tensor:
     return losses.hard_token_label(found[0], batch["labels"], IGNORED)
 
 
-def _tokens_agree(found: Found, batch: Batch) -> dict[str, float]:
+def _tokens_agree(found: Found, batch: Batch) -> Figures:
     counted = batch["attention_mask"].bool()
     return {"agreement": losses.agreement(found[0][counted], batch["soft_labels"][counted])}
 
@@ -211,10 +214,10 @@ def _span_hard(found: Found, batch: Batch) -> Tensor:
     return (losses.hard_label(start, labels[:, 0]) + losses.hard_label(end, labels[:, 1])) / 2
 
 
-def _span_agree(found: Found, batch: Batch) -> dict[str, float]:
+def _span_agree(found: Found, batch: Batch) -> Figures:
     own = torch.stack([_attended(logits, batch).argmax(-1) for logits in found])  # [2, batch]
     other = torch.stack([_attended(logits, batch).argmax(-1) for logits in batch["soft_labels"].unbind(-1)])
-    return {"agreement": float((own == other).all(dim=0).float().mean())}
+    return {"agreement": (own == other).all(dim=0).float().mean()}
 
 
 def _attended(logits: Tensor, batch: Batch) -> Tensor:
@@ -233,7 +236,7 @@ def _words_logit(found: Found, batch: Batch) -> Tensor:
     return losses.logit_mse(found[0][0], batch["soft_labels"])
 
 
-def _words_agree(found: Found, batch: Batch) -> dict[str, float]:
+def _words_agree(found: Found, batch: Batch) -> Figures:
     return {"agreement": losses.agreement(found[0][0], batch["soft_labels"])}
 
 
@@ -250,8 +253,8 @@ def _sentences_logit(found: Found, batch: Batch) -> Tensor:
     return losses.embedding_mse(found[0], batch["soft_labels"])
 
 
-def _sentences_agree(found: Found, batch: Batch) -> dict[str, float]:
-    return {"cosine": 1 - float(losses.embedding_cosine(found[0], batch["soft_labels"]))}
+def _sentences_agree(found: Found, batch: Batch) -> Figures:
+    return {"cosine": 1 - losses.embedding_cosine(found[0], batch["soft_labels"])}
 
 
 LOSSES: dict[Kind, AnswerLosses] = {

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from compressor.events import Listener, Progress
+from compressor.training.objectives import Figures
+
+READ_EVERY = 0.2
+"""Seconds between two readings of the figures."""
 
 
 class Clock(TrainerCallback):
@@ -31,13 +36,27 @@ class Clock(TrainerCallback):
 
 
 class Reporter(TrainerCallback):
-    """Hands the Trainer's progress to the listener."""
+    """Hands the Trainer's progress to the listener.
 
-    def __init__(self, stage: str, listen: Listener, figures: dict[str, float]) -> None:
+    Args:
+        stage: Its name.
+        listen: Hears of every step, with figures that are ``READ_EVERY`` seconds old at most, and those of the last
+            step then.
+        figures: Running values by name, changed by the Trainer; on its device.
+    """
+
+    def __init__(self, stage: str, listen: Listener, figures: Figures) -> None:
         self._stage = stage
         self._listen = listen
         self._figures = figures
+        self._shown: dict[str, float] = {}
+        self._read = -math.inf
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Tell it."""
-        self._listen(Progress(self._stage, state.global_step, state.max_steps, dict(self._figures)))
+        now = time.monotonic()
+        if now - self._read >= READ_EVERY or state.global_step == state.max_steps:
+            # Reading makes a GPU finish what it has been given, and nothing new is given to it meanwhile.
+            self._shown = {name: float(value) for name, value in self._figures.items()}
+            self._read = now
+        self._listen(Progress(self._stage, state.global_step, state.max_steps, dict(self._shown)))

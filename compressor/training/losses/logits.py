@@ -89,6 +89,6 @@ def regression_mse(student: Float[Tensor, "*rows"], teacher: Float[Tensor, "*row
     return functional.mse_loss(student, teacher.detach())
 
 
-def agreement(student: Float[Tensor, "batch labels"], teacher: Float[Tensor, "batch labels"]) -> float:
+def agreement(student: Float[Tensor, "batch labels"], teacher: Float[Tensor, "batch labels"]) -> Float[Tensor, ""]:
     """Share of rows in which both would answer the same label."""
-    return float((student.argmax(-1) == teacher.argmax(-1)).to(torch.float32).mean())
+    return (student.argmax(-1) == teacher.argmax(-1)).to(torch.float32).mean()
