@@ -1,14 +1,15 @@
-"""How much of its teacher's accuracy a student keeps: every preset, seed and depth, on the whole test splits.
+"""How much of its teacher's accuracy a student keeps: every preset, seed, depth and width, on the whole test splits.
 
-    python benchmarks/accuracy.py --data DATA --work WORK [--part minilm] [--dataset mr] [--minutes 60]
+    python benchmarks/accuracy.py --data DATA --work WORK [--part minilm] [--dataset mr] [--minutes 60] [--jobs 8]
     python benchmarks/accuracy.py --render
 
 DATA holds ``clinc150/data_full.json`` (github.com/clinc/oos-eval), ``banking77/{train,test}.csv``
 (github.com/PolyAI-LDN/task-specific-datasets) and ``mr/{train,validation,test}.jsonl`` (the rotten_tomatoes split).
-A unit of work is one run of the command line: one teacher, dataset, depth, variant and seed. Finished units stand in
-``benchmarks/results/accuracy.json`` and are never repeated; a killed one continues from its last checkpoint, which
-lies in WORK. All variants of one row share teacher, data, layers, epochs and learning rate. ``--render`` writes the
-table into ``docs/accuracy.md``.
+A unit of work is one teacher, dataset, depth, variant and seed; ``accuracy_unit.py`` carries it out in a process of
+its own. Finished units stand in ``benchmarks/results/accuracy.json`` and are never repeated; a killed one continues
+from its last checkpoint, which lies in WORK. All variants of one row share teacher, data, layers, epochs and learning
+rate. ``--jobs`` runs several units at once, each on its share of the cores: for a machine with a GPU, which one
+training does not fill. ``--render`` writes the table into ``docs/accuracy.md``.
 """
 
 from __future__ import annotations
@@ -16,30 +17,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean, stdev
+from queue import SimpleQueue
 from typing import Any
 
+import accuracy_table
 import finished
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "accuracy.json"
 PAGE = HERE.parent / "docs" / "accuracy.md"
 
-VARIANTS: Mapping[str, tuple[str, ...]] = {
-    "ours": (),
-    "fine-tuned only": ("--soft-weight", "0", "--hard-weight", "1"),
-    "distilbert": ("--preset", "distilbert"),
-    "pkd": ("--preset", "pkd"),
-    "tinybert": ("--preset", "tinybert"),
-    "minilm": ("--preset", "minilm"),
-}
+Flags = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,26 +49,54 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Part:
-    """One teacher with all that is tried on it."""
+    """One teacher with all that is tried on it.
+
+    Attributes:
+        variants: Name to what it changes; the first is ours.
+        goals: (layers, dataset, variant) to the share of the teacher's accuracy that is aimed at, in percent.
+        longer: Times as many epochs as the dataset's: students that are cut on the way need them.
+    """
 
     name: str
     title: str
+    teacher: str
     layers: tuple[int, ...]
-    variants: tuple[str, ...]
+    variants: Mapping[str, Flags]
     seeds: tuple[int, ...]
-    teacher_learning_rate: str
-    goals: Mapping[tuple[int, str], float]
+    teacher_learning_rate: float
+    goals: Mapping[tuple[int, str, str], float] = field(default_factory=dict)
+    datasets: tuple[str, ...] = ("clinc150", "banking77", "mr")
+    longer: int = 1
 
 
-DATASETS = (Dataset("clinc150", 4, 6), Dataset("banking77", 6, 8), Dataset("mr", 3, 4))
+OURS: Flags = {}
+FINE_TUNED: Flags = {"soft-weight": 0.0, "hard-weight": 1.0}
+PRESETS: Mapping[str, Flags] = {name: {"preset": name} for name in ("distilbert", "pkd", "tinybert", "minilm")}
+BATCH: Flags = {"batch-size": 32}
+DATASETS = (Dataset("clinc150", 5, 10), Dataset("banking77", 8, 12), Dataset("mr", 3, 5))
 PARTS = (
     Part(
-        "minilm", "MiniLM-L6 (384 wide)", (3,), tuple(VARIANTS), (42, 43, 44), "1e-4",
-        {(3, "clinc150"): 99.5, (3, "banking77"): 99.5, (3, "mr"): 99.5},
+        "minilm", "MiniLM-L6 (6 layers of 384)", "minilm", (3,),
+        {"ours": OURS, "fine-tuned only": FINE_TUNED, **PRESETS}, (42, 43, 44), 1e-4,
+        {(3, name, "ours"): 99.5 for name in ("clinc150", "banking77", "mr")},
     ),
     Part(
-        "mpnet", "MPNet base (768 wide)", (6, 4, 3), ("ours", "fine-tuned only", "distilbert"), (42,), "3e-5",
-        {(6, "clinc150"): 100.0, (6, "banking77"): 100.0, (6, "mr"): 99.0, (3, "clinc150"): 99.0},
+        "mpnet", "MPNet base (12 layers of 768)", "mpnet", (6, 4, 3),
+        {"ours": OURS, "fine-tuned only": FINE_TUNED, "distilbert": PRESETS["distilbert"]}, (42,), 3e-5,
+        {(6, "clinc150", "ours"): 100.0, (6, "banking77", "ours"): 100.0, (6, "mr", "ours"): 99.0,
+         (3, "clinc150", "ours"): 99.0},
+    ),
+    Part(
+        "slim", "MPNet base, heads and neurons removed", "mpnet", (3, 4),
+        {"half the FFN, half the heads": {"prune-ffn": 0.5, "prune-heads": 0.5},
+         "a third of the FFN, half the heads": {"prune-ffn": 2 / 3, "prune-heads": 0.5},
+         "a quarter of the FFN, a third of the heads": {"prune-ffn": 0.75, "prune-heads": 2 / 3}}, (42,), 3e-5,
+        datasets=("clinc150", "mr"), longer=2,
+    ),
+    Part(
+        "sparse", "MiniLM-L6, all layers, weights set to zero by magnitude", "minilm", (6,),
+        {f"{share:.0%} zeros": {"prune": share} for share in (0.0, 0.3, 0.5, 0.7, 0.9)}, (42,), 1e-4,
+        datasets=("clinc150", "mr"),
     ),
 )  # fmt: skip
 
@@ -89,22 +113,37 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """Key in the results and name of the run folder."""
-        return f"{self.part.name}-{self.dataset.name}-{self.layers}l-{self.variant.replace(' ', '-')}-{self.seed}"
+        """Key in the results."""
+        variant = self.variant.replace(" ", "-").replace(",", "")
+        return f"{self.part.name}-{self.dataset.name}-{self.layers}l-{variant}-{self.seed}"
+
+    def flags(self, teacher: str, work: Path) -> dict[str, Any]:
+        """What the command line would be given."""
+        return {
+            "teacher": teacher,
+            "data": str(work / "data" / self.dataset.name),
+            "layers": self.layers,
+            "teacher-epochs": self.dataset.teacher_epochs,
+            "teacher-learning-rate": self.part.teacher_learning_rate,
+            "epochs": self.dataset.epochs * self.part.longer,
+            "seed": self.seed,
+            "cache-dir": str(work / "cache"),
+            **BATCH,
+            **self.part.variants[self.variant],
+        }
 
 
-def units(part: str | None, dataset: str | None) -> Iterator[Unit]:
-    """Every unit, those that the headline figures need first."""
-    for seed_index in range(3):
-        for chosen in PARTS:
-            for data in DATASETS:
-                if part in (None, chosen.name) and dataset in (None, data.name) and seed_index < len(chosen.seeds):
-                    for layers in chosen.layers:
-                        for variant in chosen.variants:
-                            yield Unit(chosen, data, layers, variant, chosen.seeds[seed_index])
-
-
-# --- data -----------------------------------------------------------------------------------
+def units(part: str | None = None, dataset: str | None = None) -> Iterator[Unit]:
+    """Every unit; what the headline figures need comes first, and one unit of each teacher before the others."""
+    found = [
+        (index, place, Unit(chosen, data, layers, variant, seed))
+        for chosen in PARTS
+        for data in DATASETS
+        for index, seed in enumerate(chosen.seeds)
+        for place, (layers, variant) in enumerate((at, name) for at in chosen.layers for name in chosen.variants)
+        if data.name in chosen.datasets and part in (None, chosen.name) and dataset in (None, data.name)
+    ]
+    yield from (unit for _, _, unit in sorted(found, key=lambda item: item[:2]))
 
 
 def prepare(data: Path, work: Path) -> None:
@@ -124,49 +163,7 @@ def prepare(data: Path, work: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for file in (data / name).iterdir():
             if file.suffix in (".csv", ".jsonl"):
-                shutil.copyfile(file, folder / file.name)
-
-
-# --- one unit -------------------------------------------------------------------------------
-
-
-def run(unit: Unit, teachers: Mapping[str, str], work: Path, threads: int) -> dict[str, Any]:
-    """Carry out one unit by way of the command line and read its report."""
-    folder = work / "runs" / unit.name
-    command = [
-        sys.executable, "-m", "compressor",
-        "--teacher", teachers[unit.part.name],
-        "--data", str(work / "data" / unit.dataset.name),
-        "--layers", str(unit.layers),
-        "--teacher-epochs", str(unit.dataset.teacher_epochs),
-        "--teacher-learning-rate", unit.part.teacher_learning_rate,
-        "--epochs", str(unit.dataset.epochs),
-        "--seed", str(unit.seed),
-        *VARIANTS[unit.variant],
-        "--quantize", "--no-benchmark", "--overwrite",
-        "--cache-dir", str(work / "cache"),
-        "--output-dir", str(folder),
-    ]  # fmt: skip
-    start = time.monotonic()
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{unit.name} failed ({done.returncode}):\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    report = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
-    shutil.rmtree(folder)  # the training is kept in the cache; the figures are in the report
-    models = {row["name"]: row["score"] for row in report["models"]}
-    difference = report["verdict"]["difference"]
-    return {
-        "teacher": models["teacher"],
-        "student": models["student_onnx"],
-        "int8": models["student_int8"],
-        "rows": report["verdict"]["rows"],
-        "difference": [difference["estimate"], difference["low"], difference["high"]],
-        "decision": report["verdict"]["decision"],
-        "validation": [row.get("accuracy") for row in report["training"]["student"]["evaluations"]],
-        "seconds": time.monotonic() - start,
-        "environment": {key: report["environment"].get(key) for key in ("cpu", "packages")},
-    }
+                (folder / file.name).write_bytes(file.read_bytes())
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -175,66 +172,42 @@ def measure(arguments: argparse.Namespace) -> None:
     prepare(Path(arguments.data), work)
     teachers = {"minilm": arguments.minilm, "mpnet": arguments.mpnet}
     deadline = time.monotonic() + 60 * arguments.minutes
-    for unit in units(arguments.part, arguments.dataset):
-        if unit.name in finished.read(RESULTS) or not teachers[unit.part.name]:
-            continue
+    results, cores = Path(arguments.results), sorted(os.sched_getaffinity(0))
+    slots: SimpleQueue[Sequence[int]] = SimpleQueue()
+    for slot in range(arguments.jobs):
+        slots.put(cores[slot :: arguments.jobs] or cores)
+    writing = threading.Lock()
+
+    def carry_out(unit: Unit) -> None:
         if time.monotonic() > deadline:
-            print("The time is up; the same command goes on from here.")
             return
-        result = run(unit, teachers, work, arguments.threads)
-        finished.add(RESULTS, unit.name, result)
-        print(
-            f"{unit.name}: teacher {result['teacher']:.2%}, student {result['student']:.2%}, int8 {result['int8']:.2%}"
-        )
+        mine = slots.get()
+        # Of this thread alone: the process that it starts inherits it.
+        os.sched_setaffinity(0, mine)
+        asked = {"flags": unit.flags(teachers[unit.part.teacher], work), "target": arguments.target}
+        if unit.part.name in (arguments.keep or ()):
+            asked["keep"] = str(work / "kept" / unit.name)
+        done = subprocess.run(
+            [sys.executable, str(HERE / "accuracy_unit.py")],
+            input=json.dumps(asked), capture_output=True, text=True, check=False,
+            env={**os.environ, "OMP_NUM_THREADS": str(len(mine))},
+        )  # fmt: skip
+        slots.put(mine)
+        if done.returncode:
+            print(f"{unit.name} failed ({done.returncode}):\n{done.stderr[-2000:]}", flush=True)
+            return
+        result = json.loads(done.stdout.splitlines()[-1])
+        with writing:
+            finished.add(results, unit.name, result)
+        scores = ", ".join(f"{name} {result[name]:.2%}" for name in ("teacher", "student", "int8"))
+        print(f"{unit.name}: {scores} ({result['seconds']['all']:.0f} s)", flush=True)
 
-
-# --- the table ------------------------------------------------------------------------------
-
-
-def render(results: Mapping[str, Any]) -> str:
-    """Lay the results out as Markdown; what is not measured yet is left empty."""
-    lines = [
-        "# Accuracy kept",
-        "",
-        "Written by `python benchmarks/accuracy.py --render` from `benchmarks/results/accuracy.json`. Whole test "
-        "splits; clinc150 with its 1,000 out-of-scope rows. Retained is int8 student over fp32 teacher of one seed; "
-        "the difference is in points, with the 95% interval of the first seed's paired test rows.",
-        "",
-    ]
-    for part in PARTS:
-        lines += [f"## {part.title}", "", _HEADER]
-        for data in DATASETS:
-            for layers in part.layers:
-                for variant in part.variants:
-                    found = [
-                        results[unit.name]
-                        for seed in part.seeds
-                        if (unit := Unit(part, data, layers, variant, seed)).name in results
-                    ]
-                    goal = part.goals.get((layers, data.name)) if variant == "ours" else None
-                    lines.append(_line(f"{data.name}, {layers} layers", variant, found, goal))
-        lines.append("")
-    return "\n".join(lines)
-
-
-_HEADER = (
-    "| data | student | seeds | teacher | student fp32 | int8 | retained | difference | goal |\n"
-    "|---|---|---|---|---|---|---|---|---|"
-)
-
-
-def _line(where: str, variant: str, found: Sequence[Mapping[str, Any]], goal: float | None) -> str:
-    wanted = f">= {goal:.1f}%" if goal else ""
-    if not found:
-        return f"| {where} | {variant} | 0 | | | | | | {wanted} |"
-    kept = [100 * row["int8"] / row["teacher"] for row in found]
-    retained = f"{mean(kept):.2f}%" + (f" ± {stdev(kept):.2f}" if len(kept) > 1 else "")
-    estimate, low, high = (100 * value for value in found[0]["difference"])
-    if goal:
-        wanted += ", met" if mean(kept) >= goal else f", missed by {goal - mean(kept):.2f}"
-    scores = " | ".join(f"{100 * mean(row[name] for row in found):.2f}" for name in ("teacher", "student", "int8"))
-    points = f"{estimate:+.2f} ({low:+.2f} to {high:+.2f})"
-    return f"| {where} | {variant} | {len(found)} | {scores} | {retained} | {points} | {wanted} |"
+    known = finished.read(results)
+    wanted = [unit for unit in units(arguments.part, arguments.dataset) if teachers[unit.part.teacher]]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(carry_out, [unit for unit in wanted if unit.name not in known]))
+    if time.monotonic() > deadline:
+        print("The time is up; the same command goes on from here.")
 
 
 def main() -> None:
@@ -243,15 +216,18 @@ def main() -> None:
     parser.add_argument("--render", action="store_true", help="write docs/accuracy.md and measure nothing")
     parser.add_argument("--data", help="folder with clinc150, banking77 and mr")
     parser.add_argument("--work", default="accuracy-work", help="folder for caches and unfinished runs")
+    parser.add_argument("--results", default=str(RESULTS), help="where finished units are kept")
     parser.add_argument("--minilm", default="demo", help="folder of all-MiniLM-L6-v2, or demo for the embedded one")
-    parser.add_argument("--mpnet", help="folder of all-mpnet-base-v2; its part is left out without it")
+    parser.add_argument("--mpnet", help="folder of all-mpnet-base-v2; its parts are left out without it")
     parser.add_argument("--part", choices=[part.name for part in PARTS])
     parser.add_argument("--dataset", choices=[data.name for data in DATASETS])
     parser.add_argument("--minutes", type=float, default=1e6, help="start no unit after this many minutes")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--jobs", type=int, default=1, help="units at once, each on its share of the cores")
+    parser.add_argument("--target", default="auto", help="instruction set that the int8 weights are chosen for")
+    parser.add_argument("--keep", nargs="*", help="parts whose ONNX files stay in WORK/kept")
     arguments = parser.parse_args()
     if arguments.render:
-        PAGE.write_text(render(finished.read(RESULTS)), encoding="utf-8")
+        PAGE.write_text(accuracy_table.render(PARTS, DATASETS, units(), finished.read(RESULTS)), encoding="utf-8")
         print(PAGE)
     elif arguments.data:
         measure(arguments)

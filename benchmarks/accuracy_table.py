@@ -1,0 +1,90 @@
+"""The page that ``accuracy.py`` writes: one line for each student, with what its seeds gave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+_INTRODUCTION = """# Accuracy kept
+
+Written by `python benchmarks/accuracy.py --render` from `benchmarks/results/accuracy.json`. Whole test splits; clinc150
+with its 1,000 out-of-scope rows. Retained is the int8 student's accuracy over the fp32 teacher's, the mean over seeds
+with their standard deviation; the difference is in points, with the 95% interval of the first seed's paired test rows.
+"""
+_HEADER = (
+    "| data | student | seeds | teacher | student fp32 | int8 | retained | difference | goal |\n"
+    "|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def render(parts: Sequence[Any], datasets: Sequence[Any], units: Iterable[Any], results: Mapping[str, Any]) -> str:
+    """Lay the results out as Markdown; what is not measured yet is left empty.
+
+    Args:
+        parts: As ``accuracy.py`` has them.
+        datasets: Likewise, with the epochs that are shown.
+        units: Every unit.
+        results: Unit name to result.
+    """
+    every = list(units)
+    lines = [_INTRODUCTION]
+    for part in parts:
+        lines += [f"## {part.title}", "", _effort(part, datasets), "", _HEADER]
+        for data in datasets:
+            for layers in part.layers:
+                for variant in part.variants:
+                    same = [
+                        u for u in every if (u.part, u.dataset, u.layers, u.variant) == (part, data, layers, variant)
+                    ]
+                    found = [results[unit.name] for unit in same if unit.name in results]
+                    if same:
+                        goal = part.goals.get((layers, data.name, variant))
+                        lines.append(_line(f"{data.name}, {layers} layers", variant, found, goal))
+        lines += ["", *_means(part, every, results), ""]
+    return "\n".join(lines)
+
+
+def _effort(part: Any, datasets: Sequence[Any]) -> str:
+    shown = ", ".join(
+        f"{data.name} {data.teacher_epochs} and {data.epochs * part.longer}"
+        for data in datasets
+        if data.name in part.datasets
+    )
+    return f"Epochs of teacher and student: {shown}."
+
+
+def _line(where: str, variant: str, found: Sequence[Mapping[str, Any]], goal: float | None) -> str:
+    wanted = f">= {goal:.1f}%" if goal else ""
+    if not found:
+        return f"| {where} | {variant} | 0 | | | | | | {wanted} |"
+    kept = [_retained(row) for row in found]
+    retained = f"{mean(kept):.2f}%" + (f" ± {stdev(kept):.2f}" if len(kept) > 1 else "")
+    estimate, low, high = (100 * value for value in found[0]["difference"])
+    if goal:
+        wanted += ", met" if mean(kept) >= goal else f", missed by {goal - mean(kept):.2f}"
+    scores = " | ".join(f"{100 * mean(row[name] for row in found):.2f}" for name in ("teacher", "student", "int8"))
+    points = f"{estimate:+.2f} ({low:+.2f} to {high:+.2f})"
+    return f"| {where} | {variant} | {len(found)} | {scores} | {retained} | {points} | {wanted} |"
+
+
+def _means(part: Any, every: Sequence[Any], results: Mapping[str, Any]) -> list[str]:
+    """Each variant's mean over the runs that all variants have finished, the best first."""
+    runs: dict[tuple[str, int, int], dict[str, float]] = {}
+    for unit in every:
+        if unit.part is part and unit.name in results:
+            runs.setdefault((unit.dataset.name, unit.layers, unit.seed), {})[unit.variant] = _retained(
+                results[unit.name]
+            )
+    whole = [row for row in runs.values() if len(row) == len(part.variants)]
+    if not whole or len(part.variants) < 2:
+        return []
+    means = {variant: mean(row[variant] for row in whole) for variant in part.variants}
+    ranked = sorted(means.items(), key=lambda item: -item[1])
+    return [
+        f"Mean retained over {len(whole)} runs: " + ", ".join(f"{name} {value:.2f}%" for name, value in ranked) + "."
+    ]
+
+
+def _retained(row: Mapping[str, Any]) -> float:
+    return 100 * float(row["int8"]) / float(row["teacher"])
