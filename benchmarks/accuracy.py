@@ -64,6 +64,7 @@ class Part:
     variants: Mapping[str, Flags]
     seeds: tuple[int, ...]
     teacher_learning_rate: float
+    learning_rate: float
     goals: Mapping[tuple[int, str, str], float] = field(default_factory=dict)
     datasets: tuple[str, ...] = ("clinc150", "banking77", "mr")
     longer: int = 1
@@ -73,29 +74,29 @@ OURS: Flags = {}
 FINE_TUNED: Flags = {"soft-weight": 0.0, "hard-weight": 1.0}
 PRESETS: Mapping[str, Flags] = {name: {"preset": name} for name in ("distilbert", "pkd", "tinybert", "minilm")}
 BATCH: Flags = {"batch-size": 32}
-DATASETS = (Dataset("clinc150", 5, 10), Dataset("banking77", 8, 12), Dataset("mr", 3, 5))
+DATASETS = (Dataset("clinc150", 6, 8), Dataset("banking77", 8, 10), Dataset("mr", 3, 5))
 PARTS = (
     Part(
         "minilm", "MiniLM-L6 (6 layers of 384)", "minilm", (3,),
-        {"ours": OURS, "fine-tuned only": FINE_TUNED, **PRESETS}, (42, 43, 44), 1e-4,
+        {"ours": OURS, "fine-tuned only": FINE_TUNED, **PRESETS}, (42, 43, 44), 2e-4, 4e-4,
         {(3, name, "ours"): 99.5 for name in ("clinc150", "banking77", "mr")},
     ),
     Part(
         "mpnet", "MPNet base (12 layers of 768)", "mpnet", (6, 4, 3),
-        {"ours": OURS, "fine-tuned only": FINE_TUNED, "distilbert": PRESETS["distilbert"]}, (42,), 3e-5,
+        {"ours": OURS, "fine-tuned only": FINE_TUNED, "distilbert": PRESETS["distilbert"]}, (42,), 5e-5, 1.5e-4,
         {(6, "clinc150", "ours"): 100.0, (6, "banking77", "ours"): 100.0, (6, "mr", "ours"): 99.0,
          (3, "clinc150", "ours"): 99.0},
     ),
     Part(
-        "slim", "MPNet base, heads and neurons removed", "mpnet", (3, 4),
+        "slim", "MPNet base, heads and neurons removed", "mpnet", (3,),
         {"half the FFN, half the heads": {"prune-ffn": 0.5, "prune-heads": 0.5},
          "a third of the FFN, half the heads": {"prune-ffn": 2 / 3, "prune-heads": 0.5},
-         "a quarter of the FFN, a third of the heads": {"prune-ffn": 0.75, "prune-heads": 2 / 3}}, (42,), 3e-5,
+         "a quarter of the FFN, a third of the heads": {"prune-ffn": 0.75, "prune-heads": 2 / 3}}, (42,), 5e-5, 1.5e-4,
         datasets=("clinc150", "mr"), longer=2,
     ),
     Part(
         "sparse", "MiniLM-L6, all layers, weights set to zero by magnitude", "minilm", (6,),
-        {f"{share:.0%} zeros": {"prune": share} for share in (0.0, 0.3, 0.5, 0.7, 0.9)}, (42,), 1e-4,
+        {f"{share:.0%} zeros": {"prune": share} for share in (0.0, 0.3, 0.5, 0.7, 0.9)}, (42,), 2e-4, 4e-4,
         datasets=("clinc150", "mr"),
     ),
 )  # fmt: skip
@@ -125,6 +126,7 @@ class Unit:
             "layers": self.layers,
             "teacher-epochs": self.dataset.teacher_epochs,
             "teacher-learning-rate": self.part.teacher_learning_rate,
+            "learning-rate": self.part.learning_rate,
             "epochs": self.dataset.epochs * self.part.longer,
             "seed": self.seed,
             "cache-dir": str(work / "cache"),

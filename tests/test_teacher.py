@@ -537,6 +537,11 @@ def asked(kind: Kind) -> Any:
     return {"task": TASKS[kind].name, "problem_type": TASKS[kind].problem_type}
 
 
+def agree(one: Any, two: Any) -> bool:
+    """Whether equal weights answered: a product with one column sums in the order that its memory's alignment allows."""
+    return bool(torch.allclose(one, two, rtol=0, atol=1e-6))
+
+
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
 @pytest.mark.parametrize("kind", TASKS)
 def test_a_teacher_of_every_task_computes_what_it_was_saved_with(kind: Kind, family: str, tmp_path: Path) -> None:
@@ -546,7 +551,7 @@ def test_a_teacher_of_every_task_computes_what_it_was_saved_with(kind: Kind, fam
     found = teacher.load(checkpoint, facts)
     task = TASKS[kind]
     own, expected = (outputs(task, model(**inputs(family))) for model in (found.model, tiny.model(family, kind=kind)))
-    assert all(torch.equal(one, two) for one, two in zip(own, expected, strict=True))
+    assert all(agree(one, two) for one, two in zip(own, expected, strict=True))
     assert (found.task, found.labels) == (task, tiny.LABELS[kind] if task.named else ())
 
 
@@ -567,7 +572,7 @@ def test_a_new_head_of_every_task_is_found_again(kind: Kind, family: str, tmp_pa
     pairs = zip(
         outputs(one.task, one.model(**inputs(family))), outputs(one.task, again.model(**inputs(family))), strict=True
     )
-    assert all(torch.equal(first, second) for first, second in pairs)
+    assert all(agree(first, second) for first, second in pairs)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -65,7 +65,7 @@ class DistillRecipe(Section):
     )
     epochs: Annotated[float, Flag("epochs")] = Field(default=3.0, gt=0, description="Epochs of distillation.")
     learning_rate: Annotated[float, Flag("learning-rate")] = Field(
-        default=1e-4, gt=0, description="Peak learning rate of the distillation."
+        default=2e-4, gt=0, description="Peak learning rate of the distillation."
     )
     batch_size: Annotated[int, Flag("batch-size")] = Field(
         default=32, gt=0, description="Texts per training step and device."
