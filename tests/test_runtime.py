@@ -17,7 +17,7 @@ import onnxruntime
 import pytest
 
 from compressor.errors import CompressorError, ManifestError, ProviderError, UserError
-from compressor.runtime import Predictor, open_session
+from compressor.runtime import Predictor, lanes, open_session
 from compressor.runtime import session as session_module
 
 from . import deployed
@@ -157,6 +157,47 @@ def test_batches_hold_similar_lengths_and_keep_both_limits(original: Path) -> No
     assert widths == sorted(widths, reverse=True)
     padding = sum(int((feeds["attention_mask"] == 0).sum()) for feeds in recorder.feeds)
     assert padding < 0.1 * sum(rows * width for rows, width in shapes)
+
+
+def test_a_long_list_runs_as_one_batch_on_each_core_and_gets_the_same_answers(
+    original: Path, predict: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def note(path: Path, **options: Any) -> Any:
+        opened.append(options)
+        return open_session(path, **options)
+
+    monkeypatch.setattr(lanes, "open_session", note)
+    wide = Predictor(original, threads=2, max_batch_tokens=32)
+    wide(TEXTS[:4])
+    assert not opened  # a short list is not worth a second session
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(wide.logits, [TEXTS] * 4))
+    assert opened == [{"threads": 1}]  # callers share it
+    for found in answers:
+        np.testing.assert_allclose(found, predict.logits(TEXTS), atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"threads": 1}, {"threads": 2, "parallel_batches": False}])
+def test_nothing_is_loaded_twice_where_it_is_not_wanted_or_useless(
+    original: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.delattr(lanes, "open_session")
+    assert len(Predictor(original, max_batch_tokens=32, **options)(TEXTS)) == len(TEXTS)
+
+
+def test_a_large_file_is_held_twice_only_on_request(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "MOST_BYTES", 10)
+    assert not Predictor(original, threads=2)._lanes.worth(1000)
+    assert Predictor(original, threads=2, parallel_batches=True)._lanes.worth(1000)
+
+
+def test_an_error_in_one_of_many_batches_reaches_the_caller(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = Predictor(original, threads=2, max_batch_tokens=32)
+    monkeypatch.setattr(lanes, "open_session", lambda path, threads: open_session(path.parent / "nowhere.onnx"))
+    with pytest.raises(ManifestError, match=r"nowhere\.onnx"):
+        wide(TEXTS)
 
 
 def test_many_texts_are_taken_chunk_by_chunk(original: Path, predict: Predictor) -> None:
