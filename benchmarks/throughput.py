@@ -4,9 +4,9 @@
     python benchmarks/throughput.py --render
 
 DIR of --data holds ``clinc150/data_full.json`` and ``mr/``. The texts are test rows of clinc150, of MR, and of both
-shuffled together. Each measurement is a fresh process; the ways alternate within a round, forwards and backwards in turn, with
-equal threads. Tokenizing is part of the work. The results go to ``benchmarks/results/throughput.json``, a unit at a
-time: what is there is not measured again.
+shuffled together. Each measurement is a fresh process; the ways alternate within a round, forwards and backwards in
+turn, with equal threads. Tokenizing is part of the work. The results go to ``benchmarks/results/throughput.json``, a
+unit at a time: what is there is not measured again.
 """
 
 from __future__ import annotations

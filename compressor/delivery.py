@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from compressor.heads import Model
     from compressor.lesson import Material
     from compressor.recipe import Recipe
+    from compressor.trimming import Study
 
 _BATCH = 32
 _INT8_ROWS = 1024  # enough to see a flip in a thousand; more would only take time
@@ -41,7 +42,14 @@ class Files:
 
 
 def export(
-    recipe: Recipe, tutor: Teacher, pupil: Student, material: Material, staging: Path, aside: Path, listen: Listener
+    recipe: Recipe,
+    tutor: Teacher,
+    pupil: Student,
+    material: Material,
+    study: Study,
+    staging: Path,
+    aside: Path,
+    listen: Listener,
 ) -> Files:
     """Export teacher and student in the same way, and write the student as Hugging Face loads it.
 
@@ -50,6 +58,7 @@ def export(
         tutor: The teacher.
         pupil: The student.
         material: For real texts to compare with torch on.
+        study: The same texts as the student's tokenizer cuts them, and that tokenizer.
         staging: The run folder while it is being written.
         aside: Takes the teacher's file.
         listen: Receives warnings.
@@ -57,16 +66,11 @@ def export(
     Raises:
         ParityError: A graph disagrees with torch.
     """
-    tokenized = material.tokenized
-    batches = parity_batches(
-        tokenized.splits["validation"],
-        tokenized.input_names,
-        material.collate.pad_token_id,
-        tokenized.max_length,
-        tutor.task,
-    )
 
-    def write(who: str, model: Model, path: Path) -> ExportedModel:
+    def write(who: str, model: Model, learnt: Material, path: Path) -> ExportedModel:
+        tokenized, pad_token_id = learnt.tokenized, learnt.collate.pad_token_id
+        texts = tokenized.splits["validation"]
+
         def about(event: Event) -> None:
             listen(replace(event, text=f"{who}: {event.text}") if isinstance(event, (Note, Warned)) else event)
 
@@ -76,15 +80,16 @@ def export(
             tokenized.input_names,
             path,
             opset=recipe.export.opset,
-            batches=batches,
+            batches=parity_batches(texts, tokenized.input_names, pad_token_id, tokenized.max_length, tutor.task),
             task=tutor.task,
             listen=about,
         )
 
     files = Files(
-        write("Teacher", tutor.model, aside / "teacher.onnx"), write("Student", pupil.model, staging / folder.MODEL)
+        write("Teacher", tutor.model, material, aside / "teacher.onnx"),
+        write("Student", pupil.model, study.material, staging / folder.MODEL),
     )
-    folder.write_student(staging, pupil.model, tutor.tokenizer, tokenized.max_length)
+    folder.write_student(staging, pupil.model, study.tutor.tokenizer, material.tokenized.max_length)
     (staging / "recipe.toml").write_text(as_toml(recipe.model_copy(update={"overwrite": False})), encoding="utf-8")
     return files
 

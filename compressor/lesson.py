@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor import data, embedded, kept, rehearsal, scouting, student, teacher
+from compressor import data, embedded, kept, rehearsal, scouting, student, teacher, trimming
 from compressor.artifacts import SPLITS
 from compressor.aside import one_at_a_time
 from compressor.evaluation import metrics
@@ -79,6 +79,7 @@ def find_teacher(recipe: Recipe, listen: Listener) -> Candidate:
         checkpoint, listen, task=recipe.task, problem_type=recipe.problem_type, trust_remote_code=trusted
     )
     plan_student(recipe, facts)
+    trimming.check(recipe, facts)
     usual = _USUAL_LENGTH.get(facts.task.kind, facts.max_length)
     longest = min(recipe.data.max_seq_length or usual, facts.max_length)
     return Candidate(checkpoint, facts, source, data_name, longest)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor import benchmark, delivery, environment, folder, lesson, report, trial
+from compressor import benchmark, delivery, environment, folder, lesson, report, trial, trimming
 from compressor.artifacts import STUDENT_ONNX, TEACHER_ONNX, Run
 from compressor.aside import beside
 from compressor.events import Listener, ignore
@@ -56,26 +56,27 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
     with journal.stage("soft labels", "what the teacher answers to every text"):
         answers = lesson.ask_teacher(recipe, tutor, material, journal)
         heard = {split: found for split, found in answers.items() if found is not None}
+        study = trimming.prepare(recipe, tutor, material, answers, journal)
 
     rows = len(material.tokenized.splits["train"])
     with journal.stage("distil", f"the student, {lesson.effort(recipe.distill.epochs, rows)}"):
-        pupil, pupil_curve = lesson.teach_student(recipe, tutor, material, answers, journal)
+        pupil, pupil_curve = lesson.teach_student(recipe, study.tutor, study.material, study.answers, journal)
 
     export_dir = recipe.cache_dir.expanduser() / "onnx"
     with folder.staging(output_dir, recipe.overwrite) as staging, beside(export_dir, "--cache-dir") as aside:
         with journal.stage("export", "teacher and student, fused, compared with torch"):
-            files = delivery.export(recipe, tutor, pupil, material, staging, aside, journal)
+            files = delivery.export(recipe, tutor, pupil, material, study, staging, aside, journal)
 
         if recipe.quantize.enabled:
             with journal.stage("quantize", "the student to int8"):
-                files = delivery.quantize(recipe, tutor, pupil, material, files, staging, journal)
-        delivery.seal(recipe, tutor, material, files, staging)
+                files = delivery.quantize(recipe, tutor, pupil, study.material, files, staging, journal)
+        delivery.seal(recipe, study.shipped(tutor), material, files, staging)
 
         with journal.stage("evaluate", f"every model on {len(material.corpus.splits['test'].texts):,} test texts"):
-            models, evaluation = trial.judge(recipe, tutor, pupil, material, files, staging, heard)
+            models, evaluation = trial.judge(recipe, tutor, pupil, material, study, files, staging, heard)
 
         with journal.stage("benchmark", "a fresh process for each model and round"):
-            measured = trial.time_models(recipe, tutor, material, files, staging, journal)
+            measured = trial.time_models(recipe, tutor, material, study, files, staging, journal)
 
         with journal.stage("report"):
             written = report.write_report(
@@ -104,10 +105,11 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
                     notes=journal.notes,
                     warnings=journal.warnings,
                     teacher_hub_id=candidate.checkpoint.repository,
+                    trimmed=study.trimmed,
                     uneven=needs_load_student(staging),
                     data_hub_id=None if Path(candidate.source).expanduser().exists() else candidate.source,
                 ),
             )
             (staging / "README.md").write_text(report.model_card(written, output_dir.name), encoding="utf-8")
-            delivery.seal(recipe, tutor, material, files, staging, evaluation)
+            delivery.seal(recipe, study.shipped(tutor), material, files, staging, evaluation)
     return Run(output_dir, written)

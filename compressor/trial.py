@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from compressor.lesson import Material
     from compressor.recipe import Recipe
     from compressor.runtime.session import Session
+    from compressor.trimming import Study
 
 _CALIBRATION_ROWS = 2048
 
@@ -39,6 +40,7 @@ def judge(
     tutor: Teacher,
     pupil: Student,
     material: Material,
+    study: Study,
     files: Files,
     staging: Path,
     answers: Mapping[SplitName, Answers],
@@ -52,6 +54,7 @@ def judge(
         tutor: The teacher.
         pupil: The student.
         material: Validation and test texts.
+        study: The same as the student's tokenizer cuts them.
         files: What was exported.
         staging: Holds the student's files and their manifest.
         answers: The teacher's, of validation and test.
@@ -59,7 +62,7 @@ def judge(
     Returns:
         What each model weighs and answers, and the comparison.
     """
-    rows = material.tokenized.splits["test"]
+    rows, pad_token_id = study.material.tokenized.splits["test"], study.material.collate.pad_token_id
     judging = metrics.METRICS[tutor.task.kind]
     # What is fitted on them is a few numbers: more rows would only take time, and most tasks fit nothing.
     most = _CALIBRATION_ROWS if judging.temperature or judging.thresholds else 0
@@ -75,24 +78,27 @@ def judge(
     for name in (STUDENT_ONNX, STUDENT_INT8)[: 1 if files.int8 is None else 2]:
         predictor = Predictor(staging, model=folder.FILES[name])
         models.append(
-            _onnx_model(name, staging / folder.FILES[name], pupil.model, _predict(predictor, material, "test"))
+            _onnx_model(name, staging / folder.FILES[name], pupil.model, _predict(predictor, study.material, "test"))
         )
         if most:
-            validation[name] = _predict(predictor, material, "validation", fitted)
-        steadiness.append(company.measure(name, predictor.session, chosen, material.collate.pad_token_id, tutor.task))
+            validation[name] = _predict(predictor, study.material, "validation", fitted)
+        steadiness.append(company.measure(name, predictor.session, chosen, pad_token_id, tutor.task))
     gold = partial(
         metrics.gold_of,
         material.corpus,
-        material.tokenized,
         spell=lambda ids: str(tutor.tokenizer.decode(list(ids))),
         seed=recipe.seed,
     )
+    # A tag or span is decided by token, and these are others where the vocabulary was trimmed.
+    apart = study.trimmed is not None and tutor.task.unit == "token"
+    own = {model.name: gold(study.material.tokenized, "test") for model in models[2:]} if apart else {}
     evaluation = evaluate.evaluate(
         models,
-        gold("test"),
+        gold(material.tokenized, "test"),
         max_drop=recipe.evaluate.max_drop,
-        validation=gold("validation", fitted) if most else None,
+        validation=gold(material.tokenized, "validation", fitted) if most else None,
         validation_answers=validation,
+        own=own,
         seed=recipe.seed,
     )
     return tuple(models), replace(evaluation, company=tuple(steadiness))
@@ -152,7 +158,13 @@ def shapes(tutor: Teacher, pupil: Student, files: Files) -> dict[str, EncoderSha
 
 
 def time_models(
-    recipe: Recipe, tutor: Teacher, material: Material, files: Files, staging: Path, listen: Listener
+    recipe: Recipe,
+    tutor: Teacher,
+    material: Material,
+    study: Study,
+    files: Files,
+    staging: Path,
+    listen: Listener,
 ) -> Benchmark | None:
     """Measure all models side by side, unless the recipe says not to."""
     if not recipe.benchmark.enabled:
@@ -165,11 +177,19 @@ def time_models(
     ]
     if files.int8 is not None:
         models.append(MeasuredModel(STUDENT_INT8, "onnx", staging / folder.QUANTIZED, ("cpu",), "int8", task))
+    own = {}
+    if study.trimmed is not None:
+        own = dict.fromkeys((model.name for model in models[2:]), _token_rows(study.material))
+    return benchmark.measure(
+        models, recipe.benchmark, _token_rows(material), own_tokens=own, listen=listen, seed=recipe.seed
+    )
+
+
+def _token_rows(material: Material) -> TokenRows:
     tokenized = material.tokenized
-    tokens = TokenRows(
+    return TokenRows(
         tokenized.splits["test"], tokenized.input_names, tokenized.max_length, material.collate.pad_token_id
     )
-    return benchmark.measure(models, recipe.benchmark, tokens, listen=listen, seed=recipe.seed)
 
 
 def _spread(rows: int, most: int) -> npt.NDArray[np.int64]:

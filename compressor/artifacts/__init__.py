@@ -24,6 +24,7 @@ from compressor.artifacts.models import (
     Student,
     Teacher,
     TrainingCurve,
+    Trimmed,
 )
 
 __all__ = [
@@ -52,4 +53,5 @@ __all__ = [
     "Teacher",
     "Tokenized",
     "TrainingCurve",
+    "Trimmed",
 ]

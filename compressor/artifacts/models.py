@@ -58,6 +58,31 @@ class Student:
 
 
 @dataclass(frozen=True)
+class Trimmed:
+    """What taking pieces out of a vocabulary changed.
+
+    Attributes:
+        source: Whose pieces stay: ``train``, or a file or folder.
+        pieces_before: Rows of the embeddings.
+        pieces_after: Likewise.
+        saved_bytes: Of the fp32 embeddings.
+        texts: Held-out texts that both tokenizers cut.
+        changed_texts: Those that are cut in another way.
+        unknown_texts: Those with more unknown pieces than before.
+        max_abs_difference: Largest difference of an output on texts that are cut as before.
+    """
+
+    source: str
+    pieces_before: int
+    pieces_after: int
+    saved_bytes: int
+    texts: int
+    changed_texts: int
+    unknown_texts: int
+    max_abs_difference: float
+
+
+@dataclass(frozen=True)
 class TrainingCurve:
     """What was logged while training.
 

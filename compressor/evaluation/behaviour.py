@@ -121,6 +121,7 @@ def compare(
     gold: Gold,
     happened: Changes,
     verdict: Verdict,
+    same_units: bool = True,
 ) -> Comparison:
     """Compare a model with its teacher on the same rows.
 
@@ -132,9 +133,10 @@ def compare(
         gold: What is right.
         happened: To each row, from ``changes``.
         verdict: On the model.
+        same_units: Both models were asked about the same tokens, so that their probabilities can be compared.
     """
     judging = METRICS[gold.task.kind]
-    shift = judging.shift(teacher.answers, model.answers, gold) if judging.shift else None
+    shift = judging.shift(teacher.answers, model.answers, gold) if judging.shift and same_units else None
     changed = None if happened.changed is None else int(happened.changed.sum())
     broken, repaired = (None if rows is None else int(rows.sum()) for rows in (happened.broken, happened.repaired))
     before, after = teacher_marks.figures[0].parts, marks.figures[0].parts

@@ -87,6 +87,7 @@ def evaluate(
     max_drop: float = 1.0,
     validation: Gold | None = None,
     validation_answers: Mapping[str, Answers] | None = None,
+    own: Mapping[str, Gold] | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Compare models on the test split.
@@ -98,19 +99,23 @@ def evaluate(
         validation: What is right about validation rows; with ``validation_answers`` they fit the temperature of the
             probabilities, or the thresholds of the labels.
         validation_answers: Model name to answers about these rows, for any of the models.
+        own: What is right about the same items, for the models whose tokenizer cuts them in another way.
         seed: Of the bootstrap.
 
     Raises:
         StageError: There are no test rows, no teacher, or answers of the wrong shape.
     """
-    _check(models, gold)
+    _check(models, {item.name: (own or {}).get(item.name, gold) for item in models})
     task, judging = gold.task, METRICS[gold.task.kind]
     teacher = next(item for item in models if item.name == TEACHER)
     gold = replace(gold, reference=gold.reference or teacher.answers)
+    golds = {item.name: (own or {}).get(item.name, gold) for item in models}
     fitting = {name: (answers, validation) for name, answers in (validation_answers or {}).items() if validation}
     fit = judging.thresholds
     thresholds = {name: fit(*rows) for name, rows in fitting.items()} if fit else {}
-    marks = {item.name: judging.mark(item.answers, gold, thresholds.get(item.name) or ()) for item in models}
+    marks = {
+        item.name: judging.mark(item.answers, golds[item.name], thresholds.get(item.name) or ()) for item in models
+    }
     resampled = resample(marks, gold, seed)
     happened = {name: changes(found, marks[TEACHER], gold) for name, found in marks.items()}
     scores = tuple(
@@ -131,6 +136,7 @@ def evaluate(
         compare(
             item, marks[item.name], teacher, marks[TEACHER], gold, happened[item.name],
             _verdict(gold, happened[item.name], resampled[item.name], resampled[TEACHER], max_drop / 100),
+            same_units=item.name not in (own or {}),
         )
         for item in models
         if item is not teacher
@@ -142,7 +148,7 @@ def evaluate(
         shipped=models[-1].name,
         scores=scores,
         comparisons=comparisons,
-        drifts=tuple(_drifts({item.name: item for item in models}, gold)),
+        drifts=tuple(_drifts({item.name: item for item in models}, golds)),
         warnings=tuple(_warnings(scores, marks, gold, majority)),
         task=task.kind,
         metric=task.metric,
@@ -151,13 +157,14 @@ def evaluate(
     )
 
 
-def _check(models: Sequence[ModelFacts], gold: Gold) -> None:
-    if not len(gold):
+def _check(models: Sequence[ModelFacts], golds: Mapping[str, Gold]) -> None:
+    if not all(map(len, golds.values())):
         raise StageError("The test split has no rows: there is nothing to evaluate on.")
     names = [item.name for item in models]
     if TEACHER not in names or len(models) < 2 or names[-1] == TEACHER:
         raise StageError(f"Evaluation needs the teacher and then at least one other model, not {names}.")
     for item in models:
+        gold = golds[item.name]
         width = METRICS[gold.task.kind].width(gold) or item.answers.values.shape[1]
         shape = (int(gold.starts[-1]), width)
         if item.answers.values.shape != shape:
@@ -183,11 +190,11 @@ def _verdict(
     return paired(model[deciding], teacher[deciding], len(gold), margin, wording, p_value)
 
 
-def _drifts(models: Mapping[str, ModelFacts], gold: Gold) -> Iterator[Drift]:
-    shift = METRICS[gold.task.kind].shift
+def _drifts(models: Mapping[str, ModelFacts], golds: Mapping[str, Gold]) -> Iterator[Drift]:
     for name, reference in ((TEACHER_ONNX, TEACHER), (STUDENT_INT8, STUDENT_ONNX)):
         if name in models and reference in models:
-            first, second = models[reference].answers, models[name].answers
+            first, second, gold = models[reference].answers, models[name].answers, golds[name]
+            shift = METRICS[gold.task.kind].shift
             # Of a masked token only the right piece's log-probability is comparable.
             one, two = (
                 some.values[:, :1] if gold.task.unit == "masked token" else some.values for some in (first, second)

@@ -24,6 +24,12 @@ class StudentRecipe(Section):
         description="Which teacher layers a student of N layers copies. auto: tries several choices before the "
         "training and takes the best.",
     )
+    trim_vocab: Annotated[str | None, Flag("trim-vocab")] = Field(
+        default=None,
+        min_length=1,
+        description="Keep only the pieces of the vocabulary that these texts use, beside those of the training texts "
+        "and all single characters: a file, a folder, or train for the training texts alone.",
+    )
 
     @field_validator("layers", mode="before")
     @classmethod

@@ -157,6 +157,8 @@ def _steps(document: Mapping[str, Any]) -> Iterator[str]:
     if document["slimming"]:
         left = (words.percent(document["slimming"][name], 0) for name in ("attention", "feed_forward"))
         yield "- Heads and feed-forward neurons were cut out: {} and {} of the widths are left.".format(*left)
+    if document.get("vocabulary"):
+        yield f"- {words.vocabulary(document['vocabulary'])}"
     changed = sum(row["changed_labels"] for row in document["parity"])
     yield f"- ONNX was checked against torch at {len(document['parity'])} shapes: {changed} changed labels."
     found = document["quantization"]

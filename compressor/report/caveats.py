@@ -10,7 +10,7 @@ from compressor.artifacts import STUDENT_INT8
 
 def caveats(document: Mapping[str, Any]) -> list[str]:
     """List the limits of a run's figures."""
-    parts = (_speed, _quantization, _company, _pruning, _slimming, _data)
+    parts = (_speed, _quantization, _company, _pruning, _slimming, _vocabulary, _data)
     return [text for part in parts for text in part(document)]
 
 
@@ -96,6 +96,16 @@ def _slimming(document: Mapping[str, Any]) -> Iterator[str]:
             "The student's layers have numbers of heads or feed-forward neurons that plain transformers has no config "
             "for: from_pretrained refuses its safetensors with a size mismatch. compressor.load_student loads them; "
             "the ONNX files run like any other."
+        )
+
+
+def _vocabulary(document: Mapping[str, Any]) -> Iterator[str]:
+    found = document.get("vocabulary")
+    if found:
+        yield (
+            f"The vocabulary was trimmed to what {found['source']} uses: {found['changed_texts']:,} of "
+            f"{found['texts']:,} held-out texts are cut into other pieces than the teacher's. Texts of another kind "
+            "will be cut into more and smaller pieces, which no figure here speaks of."
         )
 
 

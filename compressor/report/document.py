@@ -27,6 +27,7 @@ from compressor.artifacts import (
     QuantizedModel,
     SplitName,
     TrainingCurve,
+    Trimmed,
 )
 from compressor.evaluation.evaluate import Evaluation, ModelScores
 from compressor.report import layers, speed
@@ -72,6 +73,7 @@ class Findings:
         data_hub_id: The dataset's name on the hub, where it came from there.
         shapes: Model name to the sizes that bound its latency.
         uneven: The student's layers have widths that plain transformers cannot load.
+        trimmed: What was taken out of the vocabulary.
     """
 
     recipe: Mapping[str, Any]
@@ -99,6 +101,7 @@ class Findings:
     data_hub_id: str | None = None
     shapes: Mapping[str, EncoderShape] = field(default_factory=dict)
     uneven: bool = False
+    trimmed: Trimmed | None = None
 
 
 def document(findings: Findings) -> dict[str, Any]:
@@ -142,6 +145,7 @@ def document(findings: Findings) -> dict[str, Any]:
         "quantization": layers.quantization(findings.quantized),
         "pruning": layers.pruning(findings),
         "slimming": layers.slimming(findings),
+        "vocabulary": asdict(findings.trimmed) if findings.trimmed else None,
         "layer_map": layers.layer_map(findings),
         "training": {
             "teacher": _curve(findings.fine_tuning) if findings.fine_tuning else None,

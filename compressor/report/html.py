@@ -87,6 +87,7 @@ def html(document: Mapping[str, Any]) -> str:
 _WORDS = (
     "percent",
     "percents",
+    "vocabulary",
     "score",
     "scores",
     "signed",

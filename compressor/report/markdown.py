@@ -24,6 +24,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         model_table(document),
         "",
         *_behaviour(document),
+        *(["", words.vocabulary(document["vocabulary"])] if document.get("vocabulary") else []),
     ]
     for title, texts in (("Warnings", document["warnings"]), ("Caveats", document["caveats"])):
         if texts:

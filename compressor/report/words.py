@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from compressor.evaluation.statistics import points
 
@@ -84,3 +85,18 @@ def p_value(value: float | None) -> str:
 def p_is(value: float) -> str:
     """A p-value in a sentence, as in ``p = 0.03`` or ``p < 0.001``."""
     return "p < 0.001" if value < 0.001 else f"p = {p_value(value)}"
+
+
+def vocabulary(found: Mapping[str, Any]) -> str:
+    """What was taken out of a vocabulary, and what that changes.
+
+    Args:
+        found: As ``report.json`` has it under ``vocabulary``.
+    """
+    share = found["changed_texts"] / found["texts"] if found["texts"] else 0.0
+    return (
+        f"The vocabulary went from {found['pieces_before']:,} to {found['pieces_after']:,} pieces, which saves "
+        f"{megabytes(found['saved_bytes'])} of fp32 weights: {percent(share)} of {found['texts']:,} held-out texts are "
+        "cut in another way. On texts that are cut as before, outputs differed by at most "
+        f"{found['max_abs_difference']:.1g} before the training."
+    )
