@@ -205,9 +205,8 @@ def run(name: str, task: Task, arguments: argparse.Namespace) -> dict[str, Any]:
         "speedup": headline["speedup"],
         "speedup_ci95": headline["speedup_ci95"],
         "size_bytes": [headline["baseline_size_bytes"], headline["size_bytes"]],
-        "command": " ".join(
-            ["compress", "--teacher", "MINILM", "--data", source.name, "--layers", "3", *task.flags, "--quantize"]
-        ),
+        "command": f"compress --teacher MINILM --data {source.name} --layers 3 "
+        + " ".join((*task.flags, "--quantize", *arguments.flags.split())),
         "seconds": time.monotonic() - start,
         "cpu": report["environment"].get("cpu"),
     }
