@@ -232,7 +232,7 @@ def test_a_run_trims_says_so_and_its_folder_answers_alike_everywhere(tmp_path: P
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
-        ("token-classification", "Unigram"),
+        pytest.param("token-classification", "Unigram", marks=pytest.mark.slow),
         pytest.param("question-answering", "WordPiece", marks=pytest.mark.slow),
         pytest.param("feature-extraction", "WordPiece", marks=pytest.mark.slow),
     ],
