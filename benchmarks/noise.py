@@ -1,13 +1,15 @@
 """Prove the benchmark's verdicts: a model against its own copy, and against one with a tenth more work.
 
-    python benchmarks/noise.py --runs 20
+    python benchmarks/noise.py --runs 20 [--minutes 60]
+    python benchmarks/noise.py --render
 
 Three models are built from configs and exported by the toolkit: A, ten layers of 384; A', a copy of A's file; and B, A
 with an eleventh layer, a tenth more work by construction. Each run is one whole benchmark of the toolkit: fresh
 processes in turn, rounds until the ratios are known, verdicts by the function that makes those of the report. What is
 right is "no difference" for A' and "slower" for B.
 
-A finished run is one line of ``runs.jsonl`` in the output folder; the same command goes on where it was stopped.
+Finished runs stand in ``benchmarks/results/noise.json``: the same command goes on where it was stopped. ``--render``
+writes their table into ``docs/benchmark.md``.
 """
 
 from __future__ import annotations
@@ -17,18 +19,26 @@ import json
 import shutil
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import finished
 import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from compressor.architectures import architecture_of
 from compressor.benchmark import Budget, MeasuredModel, TokenRows, measure
+from compressor.environment import fingerprint
 from compressor.graph.export import export_onnx
 from compressor.recipe import BenchmarkRecipe
 from compressor.report import speed
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "noise.json"
+PAGE = HERE.parent / "docs" / "benchmark.md"
+START, END = "<!-- noise: written by benchmarks/noise.py --render -->", "<!-- /noise -->"
 
 LAYERS, HIDDEN, VOCABULARY = 10, 384, 2000
 NAMES = {"A": LAYERS, "B": LAYERS + 1}
@@ -94,10 +104,11 @@ def run(paths: dict[str, Path], threads: int | None) -> dict[str, Any]:
         "noise_floor": found.noise_floor,
         "rows": rows,
         "notes": list(found.notes),
+        "cpu": fingerprint()["cpu"]["model"],
     }
 
 
-def counts(done: list[dict[str, Any]]) -> dict[str, Any]:
+def counts(done: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Count the verdicts of all runs, by model and cell."""
     cells = list(dict.fromkeys((row["model"], row["cell"]) for one in done for row in one["rows"]))
     told = {
@@ -121,29 +132,79 @@ def counts(done: list[dict[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def main() -> None:
-    """Run what is missing, then print the table and one line of JSON."""
-    arguments = argparse.ArgumentParser(description="A model against its copy, and against one that is a tenth slower.")
-    arguments.add_argument("--runs", type=int, default=20)
-    arguments.add_argument("--threads", type=int, default=None, help="Default: the cores this process may use.")
-    arguments.add_argument("--output-dir", type=Path, default=Path("exported/noise"))
-    asked = arguments.parse_args()
-    paths = build(asked.output_dir)
-    log = asked.output_dir / "runs.jsonl"
-    done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    while len(done) < asked.runs:
-        done.append(run(paths, asked.threads))
-        with log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(done[-1]) + "\n")
-        told = "; ".join(
-            f"{row['model']} {row['cell']} {row['slower_by']:+.1%} {row['verdict']}" for row in done[-1]["rows"]
-        )
-        print(f"run {len(done)}: {done[-1]['rounds']} rounds, {done[-1]['seconds']:.0f} s, {told}", flush=True)
-    result = counts(done[: asked.runs])
-    print(f"\n| model | cell | right | of {result['runs']} runs |\n| --- | --- | --- | ---: |")
+def render(done: Sequence[dict[str, Any]]) -> str:
+    """Lay the counts out as Markdown; each model's median difference stands beside its verdicts."""
+    result = counts(done)
+    lines = [
+        f"| model | cell | right | of {result['runs']} runs | median difference |",
+        "| --- | --- | --- | ---: | ---: |",
+    ]
     for row in result["verdicts"]:
-        print(f"| {row['model']} | {row['cell']} | {row['expected']} | {row['right']} |")
-    print(json.dumps(result))
+        seen = [
+            one["slower_by"]
+            for found in done
+            for one in found["rows"]
+            if (one["model"], one["cell"]) == (row["model"], row["cell"])
+        ]
+        told = f"{float(np.median(seen)):+.1%}".replace("-", "−")
+        lines.append(f"| {row['model']} | {row['cell']} | {row['expected']} | {row['right']} | {told} |")
+    machines = "; ".join(dict.fromkeys(str(one["cpu"]) for one in done))
+    threads = ", ".join(dict.fromkeys(str(one["threads"]) for one in done))
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"On {machines} with {threads} threads; a run took {result['median_rounds']:.0f} rounds and "
+            f"{result['median_seconds']:.0f} s, and its noise floor was {result['median_noise_floor']:.1%} (medians).",
+        ]
+    )
+
+
+def updated(text: str, done: Sequence[dict[str, Any]]) -> str:
+    """A page's text with the table as it is now.
+
+    Raises:
+        ValueError: The text does not have the marks between which it belongs.
+    """
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise ValueError(f"docs/benchmark.md has no {START} ... {END}")
+    return f"{before}{START}\n\n{render(done)}\n\n{END}{after}"
+
+
+def main() -> None:
+    """Run what is missing, then print the table and one line of JSON; or render what is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--render", action="store_true", help="write the table into docs/benchmark.md and run nothing")
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--minutes", type=float, default=1e6, help="start no run after this many minutes")
+    parser.add_argument("--threads", type=int, default=None, help="default: the cores this process may use")
+    parser.add_argument("--models", type=Path, default=Path("exported/noise"), help="folder for the models")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where finished runs are kept")
+    asked = parser.parse_args()
+    names = [f"run {index:02}" for index in range(1, asked.runs + 1)]
+    if not asked.render:
+        start = time.monotonic()
+        for name in names:
+            if name in finished.read(asked.results) or time.monotonic() - start > 60 * asked.minutes:
+                continue
+            found = run(build(asked.models), asked.threads)
+            finished.add(asked.results, name, found)
+            told = "; ".join(
+                f"{row['model']} {row['cell']} {row['slower_by']:+.1%} {row['verdict']}" for row in found["rows"]
+            )
+            print(f"{name}: {found['rounds']} rounds, {found['seconds']:.0f} s, {told}", flush=True)
+    known = finished.read(asked.results)
+    done = [known[name] for name in names if name in known]
+    if not done:
+        parser.error(f"{asked.results} holds no finished run")
+    if asked.render:
+        PAGE.write_text(updated(PAGE.read_text(encoding="utf-8"), done), encoding="utf-8")
+        print(PAGE)
+        return
+    print(f"\n{render(done)}")
+    print(json.dumps(counts(done)))
 
 
 if __name__ == "__main__":

@@ -320,6 +320,7 @@ def test_the_remarks_say_how_it_was_measured_what_noise_is_and_where_a_model_is_
     assert "differed by up to 2.0%: less than that is no difference" in text
     assert "c/model.onnx is slower than the baseline here: batch 1, 16 tokens." in text
     assert "No data were given (--data): nothing is said about accuracy." in text
+    assert "Nothing was timed on a GPU: this onnxruntime has only" in text
 
 
 def test_nothing_is_said_about_the_lengths_of_texts_that_were_not_given(four):

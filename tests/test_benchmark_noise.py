@@ -14,20 +14,23 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks/noise.py"
 def noise():
     spec = importlib.util.spec_from_file_location("noise", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPT.parent))  # as it is where the script is run
+        spec.loader.exec_module(module)
     return module
 
 
-def finished(copy: str, slower: str) -> dict:
+def told(copy: str, slower: str) -> dict:
     rows = [
-        {"model": model, "cell": "own lengths", "slower_by": 0.1, "ci95": [0.0, 0.2], "verdict": verdict}
-        for model, verdict in (("A'", copy), ("B", slower))
+        {"model": model, "cell": "own lengths", "slower_by": by, "ci95": [by - 0.1, by + 0.1], "verdict": verdict}
+        for model, by, verdict in (("A'", -0.004, copy), ("B", 0.1, slower))
     ]
-    return {"seconds": 25.0, "rounds": 5, "threads": 2, "noise_floor": 0.01, "rows": rows, "notes": []}
+    found = {"seconds": 25.0, "rounds": 5, "threads": 2, "noise_floor": 0.01, "notes": [], "cpu": "EPYC"}
+    return {**found, "rows": rows}
 
 
 def test_right_is_no_difference_to_the_copy_and_slower_with_a_tenth_more_work(noise):
-    done = [finished("no difference", "slower"), finished("slower", "no difference"), finished("faster", "slower")]
+    done = [told("no difference", "slower"), told("slower", "no difference"), told("faster", "slower")]
     found = {row["model"]: row for row in noise.counts(done)["verdicts"]}
     assert (found["A'"]["right"], found["A'"]["all"]) == (1, {"no difference": 1, "slower": 1, "faster": 1})
     assert (found["B"]["right"], found["B"]["all"]) == (2, {"slower": 2, "no difference": 1})
@@ -44,15 +47,25 @@ def test_b_does_a_tenth_more_of_the_same_work(noise):
 
 
 def test_a_stopped_proof_goes_on_and_prints_all_its_runs(noise, tmp_path, monkeypatch, capsys):
-    right = finished("no difference", "slower")
-    (tmp_path / "runs.jsonl").write_text(json.dumps(right) + "\n")
+    right, results = told("no difference", "slower"), tmp_path / "noise.json"
+    noise.finished.add(results, "run 02", right)
     started = []
     monkeypatch.setattr(noise, "build", lambda folder: {})
     monkeypatch.setattr(noise, "run", lambda paths, threads: started.append(threads) or right)
-    monkeypatch.setattr(sys, "argv", ["noise.py", "--runs", "3", "--threads", "2", "--output-dir", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["noise.py", "--runs", "3", "--threads", "2", "--results", str(results)])
     noise.main()
     assert started == [2, 2]
-    assert len((tmp_path / "runs.jsonl").read_text().splitlines()) == 3
-    told = capsys.readouterr().out
-    assert "| A' | own lengths | no difference | 3 |" in told
-    assert json.loads(told.splitlines()[-1])["runs"] == 3
+    assert sorted(json.loads(results.read_text())) == ["run 01", "run 02", "run 03"]
+    printed = capsys.readouterr().out
+    assert "| A' | own lengths | no difference | 3 | −0.4% |" in printed
+    assert json.loads(printed.splitlines()[-1])["runs"] == 3
+
+
+def test_the_page_has_a_place_for_the_table(noise):
+    page = (SCRIPT.parents[1] / "docs/benchmark.md").read_text(encoding="utf-8")
+    once = noise.updated(page, [told("no difference", "slower")])
+    assert "| B | own lengths | slower | 1 | +10.0% |" in once
+    assert "On EPYC with 2 threads; a run took 5 rounds and 25 s, and its noise floor was 1.0% (medians)." in once
+    assert noise.updated(once, [told("no difference", "slower")]) == once
+    with pytest.raises(ValueError, match="has no <!-- noise"):
+        noise.updated("no marks", [told("no difference", "slower")])

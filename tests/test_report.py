@@ -13,6 +13,7 @@ from compressor.artifacts import Benchmark
 from compressor.evaluation.evaluate import evaluate
 from compressor.evaluation.metrics import labelled
 from compressor.report import document, model_card, write_report
+from compressor.report.caveats import caveats
 from compressor.report.markdown import markdown
 from compressor.report.write import render, to_json
 from tests.report_inputs import LABELS, findings
@@ -128,6 +129,28 @@ def test_a_pruned_student_comes_with_the_word_that_zeros_are_not_speed(written: 
 
 
 @pytest.mark.parametrize(
+    ("here", "why"),
+    [
+        ({"gpus": [], "onnxruntime_providers": ["CPUExecutionProvider"]},
+         "this onnxruntime has only CPUExecutionProvider, and no GPU was found"),
+        ({"gpus": ["NVIDIA T4"], "onnxruntime_providers": ["CPUExecutionProvider"]},
+         "this onnxruntime has only CPUExecutionProvider, and this machine has NVIDIA T4"),
+        ({"gpus": ["NVIDIA T4"], "onnxruntime_providers": ["CUDAExecutionProvider", "CPUExecutionProvider"]},
+         "it was not asked for (--provider cuda), and this machine has NVIDIA T4"),
+        ({}, "no GPU was found"),
+    ],
+    ids=["neither", "GPU alone", "not asked for", "report of before"],
+)  # fmt: skip
+def test_a_report_without_cuda_says_why(here: dict, why: str) -> None:
+    assert f"Nothing was timed on a GPU: {why}." in document(findings(environment=here))["caveats"]
+
+
+def test_a_report_with_cuda_makes_no_excuse_for_it(written: dict) -> None:
+    on_cuda = {**written, "latency": [*written["latency"], {**written["latency"][0], "provider": "cuda"}]}
+    assert not any("timed on a GPU" in text for text in caveats(on_cuda))
+
+
+@pytest.mark.parametrize(
     ("target", "here", "words"),
     [
         ("avx2", "avx2", "were verified on this machine's instruction set, avx2. On others their labels are believed"),
@@ -192,6 +215,11 @@ def test_the_markdown_says_in_one_line_what_padding_and_neighbours_change(writte
         "The same text alone, padded, or in a batch (256 test texts): Student, ONNX fp32: outputs within 1.4e-06, "
         "0 decisions changed; Student, ONNX int8: the same output to the last bit, 0 decisions changed."
     ) in markdown(written).splitlines()
+
+
+def test_the_markdown_tells_the_metrics_that_do_not_decide(written: dict) -> None:
+    (line,) = [line for line in markdown(written).splitlines() if line.startswith("Other metrics")]
+    assert re.fullmatch(r".*: macro F1 −\d\.\d points \(−\d\.\d to [+−]?\d\.\d\)\.", line)
 
 
 def test_names_cannot_break_out_of_the_markdown() -> None:

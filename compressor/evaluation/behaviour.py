@@ -5,7 +5,7 @@ Works on what both said about the same test rows; runs no model itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,7 @@ from compressor.artifacts import ModelFacts
 from compressor.evaluation import statistics
 from compressor.evaluation.figures import F1, Floats
 from compressor.evaluation.metrics import METRICS, Gold, Marks
+from compressor.evaluation.scores import MetricValue
 from compressor.evaluation.slices import Bools, Changes, Slice, slices
 from compressor.evaluation.verdict import Verdict
 
@@ -97,6 +98,7 @@ class Comparison:
             those that changed most. Where the task decides nothing, the rows with the largest differences.
         confusion: Cells of the confusion matrix whose counts differ, largest change first.
         labels: Every label of a multi-label task, every type of entity.
+        differences: The metrics that do not decide, each as the model's minus the teacher's.
     """
 
     model: str
@@ -111,6 +113,7 @@ class Comparison:
     slices: tuple[Slice, ...]
     confusion: tuple[ConfusionCell, ...]
     labels: tuple[LabelChange, ...] = ()
+    differences: tuple[MetricValue, ...] = ()
 
 
 def compare(
@@ -121,6 +124,7 @@ def compare(
     gold: Gold,
     happened: Changes,
     verdict: Verdict,
+    differences: Iterable[MetricValue] = (),
     same_units: bool = True,
 ) -> Comparison:
     """Compare a model with its teacher on the same rows.
@@ -133,6 +137,7 @@ def compare(
         gold: What is right.
         happened: To each row, from ``changes``.
         verdict: On the model.
+        differences: Of the metrics that do not decide.
         same_units: Both models were asked about the same tokens, so that their probabilities can be compared.
     """
     judging = METRICS[gold.task.kind]
@@ -153,6 +158,7 @@ def compare(
         slices=tuple(slices(gold.cuts, before, after, happened, gold.labels)) if before and after else (),
         confusion=tuple(_confusion(gold, teacher_marks, marks)),
         labels=tuple(_labels(gold, teacher_marks, marks)),
+        differences=tuple(differences),
     )
 
 

@@ -16,6 +16,7 @@ from compressor.errors import StageError
 from compressor.evaluation import statistics
 from compressor.evaluation.behaviour import Comparison, changes, compare
 from compressor.evaluation.bootstrap import Resampled
+from compressor.evaluation.differences import differences
 from compressor.evaluation.metrics import METRICS, Gold, Marks
 from compressor.evaluation.scores import MetricValue, ModelScores, resample, scores_of
 from compressor.evaluation.slices import Changes
@@ -136,6 +137,10 @@ def evaluate(
         compare(
             item, marks[item.name], teacher, marks[TEACHER], gold, happened[item.name],
             _verdict(gold, happened[item.name], resampled[item.name], resampled[TEACHER], max_drop / 100),
+            differences(
+                marks[item.name], marks[TEACHER], gold,
+                model=resampled[item.name], teacher=resampled[TEACHER], seed=seed,
+            ),
             same_units=item.name not in (own or {}),
         )
         for item in models

@@ -54,7 +54,7 @@ def accuracy(labels: Ints, predictions: Ints) -> float:
 def macro_f1(labels: Ints, predictions: Ints) -> float:
     """Unweighted mean of the F1 of every class met among labels or predictions, as in scikit-learn."""
     cells, counts = _confusion_cells(labels, predictions)
-    return float(_macro_f1_of_counts(cells, counts[None])[0])
+    return float(macro_f1_of_counts(cells, counts[None])[0])
 
 
 def softmax(logits: Floats, temperature: float = 1.0) -> npt.NDArray[np.float64]:
@@ -117,7 +117,7 @@ def macro_f1_interval(labels: Ints, predictions: Ints, seed: int = 0, level: flo
         # Both scores are then 0 or 1 in every resample, and the bootstrap would claim certainty.
         return accuracy_interval(right, len(labels), level)
     cells, counts = _confusion_cells(labels, predictions)
-    return bca(counts, lambda drawn: _macro_f1_of_counts(cells, drawn), seed, level)
+    return bca(counts, lambda drawn: macro_f1_of_counts(cells, drawn), seed, level)
 
 
 def paired_difference(broken: int, repaired: int, rows: int, level: float = LEVEL) -> Interval:
@@ -258,7 +258,7 @@ def _confusion_cells(labels: Ints, predictions: Ints) -> tuple[npt.NDArray[np.in
     return cells, counts
 
 
-def _macro_f1_of_counts(cells: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def macro_f1_of_counts(cells: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Macro-F1 [r] of resampled counts [r, c] of confusion cells [c, 2]."""
     classes, place = np.unique(cells, return_inverse=True)
     actual, predicted = np.eye(len(classes))[place.reshape(cells.shape)].transpose(1, 0, 2)  # [c, k] each

@@ -29,8 +29,25 @@ def _speed(document: Mapping[str, Any]) -> Iterator[str]:
         f"Latency belongs to this machine ({cpu.get('model') or 'an unnamed processor'}, "
         f"{document['latency'][0]['threads']} threads) and these texts. Ratios carry over better than milliseconds."
     )
+    yield from gpu_left_out(document)
     if document["environment"].get("virtual_machine"):
         yield "The machine is a virtual one: its neighbours may have moved the latency tails (p95, p99)."
+
+
+def gpu_left_out(document: Mapping[str, Any]) -> Iterator[str]:
+    """Why nothing was timed on a GPU, where nothing was; for report.json and bench.json."""
+    if any(row["provider"] != "cpu" for row in document["latency"]):
+        return
+    here = document["environment"].get("onnxruntime_providers") or []
+    gpus = document["environment"].get("gpus") or []
+    has = f"this machine has {', '.join(gpus)}" if gpus else "no GPU was found"
+    if "CUDAExecutionProvider" in here:
+        why = f"it was not asked for (--provider cuda), and {has}"
+    elif here:
+        why = f"this onnxruntime has only {', '.join(here)}, and {has}"
+    else:
+        why = has
+    yield f"Nothing was timed on a GPU: {why}."
 
 
 def _quantization(document: Mapping[str, Any]) -> Iterator[str]:

@@ -91,6 +91,7 @@ _WORDS = (
     "score",
     "scores",
     "signed",
+    "changed",
     "count_change",
     "megabytes",
     "millis",

@@ -93,6 +93,15 @@ def _behaviour(document: Mapping[str, Any]) -> Iterator[str]:
             f"The student decides otherwise than its teacher about {found['flipped']:,} of "
             f"{document['verdict']['rows']:,} {row_word}s{broken}.{test}"
         )
+    told = [
+        f"{item['title']} {words.changed(item['interval']['estimate'], item['share'])}"
+        f"{' points' if item['share'] else ''} ({words.changed(item['interval']['low'], item['share'])} to "
+        f"{words.changed(item['interval']['high'], item['share'])})"
+        for item in found.get("differences", [])
+    ]
+    if told:
+        yield ""
+        yield f"Other metrics against the teacher, with 95% intervals: {'; '.join(told)}."
     company = document.get("company", [])
     if company:
         titles = {row["name"]: row["title"] for row in document["models"]}

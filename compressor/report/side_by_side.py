@@ -7,7 +7,7 @@ from typing import Any
 
 from compressor.benchmark.summary import LEAST_DIFFERENCE
 from compressor.report import words
-from compressor.report.caveats import cell_name
+from compressor.report.caveats import cell_name, gpu_left_out
 from compressor.report.markdown import escape
 
 Table = tuple[list[str], list[list[str]]]
@@ -140,6 +140,7 @@ def remarks(document: Mapping[str, Any]) -> Iterator[str]:
     for name in dict.fromkeys(row["model"] for row in slower):
         places = "; ".join(cell_name(row) for row in slower if row["model"] == name)
         yield f"{name} is slower than the baseline here: {places}."
+    yield from gpu_left_out(document)
     yield from document["notes"]
 
 

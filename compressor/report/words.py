@@ -39,6 +39,11 @@ def signed(share: float | None) -> str:
     return "–" if share is None else points(share)
 
 
+def changed(difference: float, share: bool = True) -> str:
+    """A difference of a metric: in points, as in ``−0.4``, or as in ``+0.012`` where it is no share."""
+    return points(difference) if share else f"{difference:+.3f}".replace("-", "−")
+
+
 def count_change(number: int) -> str:
     """A difference of counts with its sign, as in ``+3`` or ``−12``."""
     return f"{number:+,d}".replace("-", "−") if number else "0"
