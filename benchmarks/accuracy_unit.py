@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from compressor import answers, environment, lesson
+from compressor import answers, environment, lesson, practice
 from compressor.evaluation.verdict import non_inferiority
 from compressor.graph.export import export_onnx
 from compressor.graph.parity import parity_batches, text_batches
@@ -50,7 +50,7 @@ def run(flags: dict[str, Any], target: str, keep: Path | None = None) -> dict[st
     tutor, _ = lesson.teach_teacher(recipe, candidate, material, journal)
     heard = lesson.ask_teacher(recipe, tutor, material, journal)
     taught = time.monotonic()
-    pupil, curve = lesson.teach_student(recipe, tutor, material, heard, journal)
+    pupil, curve = practice.teach_student(recipe, tutor, material, heard, journal)
     trained = time.monotonic()
 
     tokenized, pad = material.tokenized, material.collate.pad_token_id

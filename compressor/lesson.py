@@ -1,32 +1,29 @@
-"""Everything between a recipe and a trained student: who teaches, on what, and what is kept of it."""
+"""The teacher's side of a run: who teaches, on what, what it answers, and what is kept of it."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor import data, embedded, kept, rehearsal, scouting, student, teacher, trimming
+from compressor import data, embedded, kept, student, teacher, trimming, tuning
 from compressor.artifacts import SPLITS
 from compressor.aside import one_at_a_time
 from compressor.evaluation import metrics
 from compressor.events import Note
-from compressor.heads import load as load_model
-from compressor.latencies import layer_latencies
-from compressor.slimming.plan import choice_for
 from compressor.teacher import hub
-from compressor.training import distill, finetune, soft_labels
+from compressor.training import finetune, soft_labels
 from compressor.training.batches import Collator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from compressor.answers import Answers
-    from compressor.artifacts import Corpus, SplitName, Student, Teacher, Tokenized, TrainingCurve
+    from compressor.artifacts import Corpus, SplitName, Teacher, Tokenized, TrainingCurve
     from compressor.events import Listener
     from compressor.journal import Journal
-    from compressor.recipe import Recipe, StudentRecipe
+    from compressor.recipe import Recipe
     from compressor.tasks import Kind
     from compressor.teacher import TeacherFacts
     from compressor.teacher.checkpoint import Checkpoint
@@ -67,6 +64,7 @@ def find_teacher(recipe: Recipe, listen: Listener) -> Candidate:
     Raises:
         UserError: The teacher or the data cannot be found, or the student would not fit the teacher.
     """
+    tuning.check(recipe)
     name, trusted = recipe.teacher.model, recipe.teacher.trust_remote_code
     if name == hub.DEMO:
         found = embedded.fetch_embedded(recipe.cache_dir.expanduser(), listen)
@@ -177,7 +175,7 @@ def teach_teacher(
                     recipe,
                     kept.training_folder(where),
                     journal,
-                    score=_score(material),
+                    score=score_of(material),
                 )
                 kept.keep(where, lambda folder: _save(fresh, folder), curve)
     tuned = hub.open_folder(where, recipe.teacher.model)
@@ -196,99 +194,12 @@ def ask_teacher(
     }
 
 
-def teach_student(
-    recipe: Recipe,
-    tutor: Teacher,
-    material: Material,
-    answers: Mapping[SplitName, Answers | None],
-    listen: Listener,
-) -> tuple[Student, TrainingCurve]:
-    """Build the student and distil it; a training that an earlier run has finished is taken up.
-
-    Returns:
-        The student, and how its training went.
-    """
-    pupil = student.build_student(tutor, _choose_layers(recipe, tutor, material, answers, listen), recipe.seed, listen)
-    table = layer_latencies(recipe, tutor, pupil, material, listen) if recipe.prune.target_speedup else None
-    where = kept.place(
-        recipe.cache_dir.expanduser(),
-        "students",
-        {
-            "teacher": tutor.fingerprint,
-            "data": material.tokenized.fingerprint,
-            "layers": [pupil.model.config.num_hidden_layers, *pupil.layer_map],
-            "seed": recipe.seed,
-            "distill": recipe.distill.model_dump(exclude={"checkpoint_minutes"}),
-            "prune": recipe.prune.model_dump(),
-            **({"latencies": asdict(table)} if table else {}),
-        },
-    )
-    with one_at_a_time(where, listen):
-        if kept.is_kept(where):
-            listen(Note(f"This student was distilled by an earlier run: {where}"))
-            return replace(pupil, model=load_model(tutor.task, where)[0]), kept.read_curve(where)
-        curve = distill.distill(
-            tutor,
-            pupil,
-            material.tokenized,
-            answers,
-            material.collate,
-            recipe.distill,
-            recipe.prune,
-            slim=choice_for(recipe.prune, table),
-            seed=recipe.seed,
-            device=recipe.device,
-            folder=kept.training_folder(where),
-            listen=listen,
-            score=_score(material, answers["validation"]),
-        )
-        kept.keep(where, pupil.model.save_pretrained, curve)
-        return pupil, curve
-
-
-def _choose_layers(
-    recipe: Recipe, tutor: Teacher, material: Material, answers: Mapping[SplitName, Answers | None], listen: Listener
-) -> StudentRecipe:
-    """Settle which layers the student copies; ``auto`` tries several choices once, and keeps what it found."""
-    if recipe.student.layer_selection != "auto":
-        return recipe.student
-    count, _ = student.plan_layers(recipe.student, tutor.model.config.num_hidden_layers, tutor.architecture)
-    path = kept.place(
-        recipe.cache_dir.expanduser(),
-        "layers",
-        {
-            "teacher": tutor.fingerprint,
-            "data": material.tokenized.fingerprint,
-            "count": count,
-            "seed": recipe.seed,
-            "distill": recipe.distill.model_dump(exclude={"checkpoint_minutes"}),
-        },
-    ).with_suffix(".json")
-
-    def search() -> scouting.Scouting:
-        batches = rehearsal.sample(material.tokenized, answers, material.collate, recipe.seed)
-        brief = rehearsal.rehearse(
-            tutor,
-            material.tokenized,
-            answers,
-            material.collate,
-            recipe.distill,
-            seed=recipe.seed,
-            device=recipe.device,
-        )
-        return scouting.scout(tutor, count, batches, brief, listen)
-
-    with one_at_a_time(path, listen):
-        found = scouting.remembered(path, search, listen)
-    return recipe.student.model_copy(update={"layers": found.chosen.layers, "layer_selection": "alternate"})
-
-
 def effort(epochs: float, rows: int) -> str:
     """Say how long a training will be: ``up to 3 epochs of 8,530 texts``."""
     return f"up to {epochs:g} epoch{'' if epochs == 1 else 's'} of {rows:,} texts"
 
 
-def _score(material: Material, reference: Answers | None = None) -> Callable[[Answers], dict[str, float]]:
+def score_of(material: Material, reference: Answers | None = None) -> Callable[[Answers], dict[str, float]]:
     """What judges a model on the validation rows while it is trained; embeddings are judged by the teacher's."""
     corpus, tokenized = material.corpus, material.tokenized
     gold = metrics.gold_of(corpus, tokenized, "validation", reference=reference)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor import benchmark, delivery, environment, folder, lesson, report, trial, trimming
+from compressor import benchmark, delivery, environment, folder, lesson, practice, report, trial, trimming
 from compressor.artifacts import STUDENT_ONNX, TEACHER_ONNX, Run
 from compressor.aside import beside
 from compressor.events import Listener, ignore
@@ -58,9 +58,14 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
         heard = {split: found for split, found in answers.items() if found is not None}
         study = trimming.prepare(recipe, tutor, material, answers, journal)
 
+    tuning = None
+    if recipe.tune.trials is not None:
+        with journal.stage("tune", f"{recipe.tune.trials} short trials of the training's parameters"):
+            recipe, tuning = practice.tune(recipe, tutor, material, answers, journal)
+
     rows = len(material.tokenized.splits["train"])
     with journal.stage("distil", f"the student, {lesson.effort(recipe.distill.epochs, rows)}"):
-        pupil, pupil_curve = lesson.teach_student(recipe, study.tutor, study.material, study.answers, journal)
+        pupil, pupil_curve = practice.teach_student(recipe, study.tutor, study.material, study.answers, journal)
 
     export_dir = recipe.cache_dir.expanduser() / "onnx"
     with folder.staging(output_dir, recipe.overwrite) as staging, beside(export_dir, "--cache-dir") as aside:
@@ -99,6 +104,7 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
                     quantized=files.int8,
                     distillation=pupil_curve,
                     fine_tuning=tutor_curve,
+                    tuning=tuning,
                     benchmark=measured,
                     shapes=trial.shapes(tutor, pupil, files),
                     stages=journal.seconds,

@@ -31,6 +31,7 @@ class Plan:
         student_parameters: With its head.
         flops: Length in tokens to the estimated FLOPs of one text, teacher and student.
         chosen_by_trying: ``--layer-selection auto``: ``layer_map`` is not known before.
+        trials: Short trainings before the long one; ``None`` for none.
     """
 
     teacher: str
@@ -46,6 +47,7 @@ class Plan:
     flops: tuple[tuple[int, int, int], ...]
     output_dir: Path
     chosen_by_trying: bool = False
+    trials: int | None = None
 
     def lines(self) -> list[tuple[str, str]]:
         """Say it in words: (topic, text) pairs."""
@@ -65,6 +67,8 @@ class Plan:
                 f"{_megabytes(4 * self.student_parameters)} (teacher {_megabytes(4 * self.teacher_parameters)})",
             ),
         ]
+        if self.trials:
+            rows.append(("tuning", f"{self.trials} short trials of learning rate, temperature and loss weights first"))
         if self.quantize:
             rows.append(("int8 file", f"about {_megabytes(INT8_OVERHEAD * self.student_parameters)}"))
         if self.sparsity:
@@ -119,4 +123,5 @@ def plan(recipe: Recipe, listen: Listener = ignore) -> Plan:
         ),
         output_dir=recipe.output_dir or default_output(candidate, recipe),
         chosen_by_trying=recipe.student.layer_selection == "auto",
+        trials=recipe.tune.trials,
     )

@@ -26,6 +26,7 @@ from compressor.artifacts.models import (
     TrainingCurve,
     Trimmed,
 )
+from compressor.artifacts.tuning import TunedTrial, Tuning
 
 __all__ = [
     "SPLITS",
@@ -54,4 +55,6 @@ __all__ = [
     "Tokenized",
     "TrainingCurve",
     "Trimmed",
+    "TunedTrial",
+    "Tuning",
 ]

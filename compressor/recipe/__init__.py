@@ -4,7 +4,7 @@ A field's text is its ``--help`` and its line in the reference docs; its ``Flag`
 the command line. The sections are what the stages receive.
 """
 
-from compressor.recipe.learning import DistillRecipe, LayerSelection, PruneRecipe, StudentRecipe
+from compressor.recipe.learning import DistillRecipe, LayerSelection, PruneRecipe, StudentRecipe, TuneRecipe
 from compressor.recipe.material import DataRecipe, TeacherRecipe
 from compressor.recipe.section import Flag, Section
 from compressor.recipe.shipping import BenchmarkRecipe, EvaluateRecipe, ExportRecipe, QuantizeRecipe, Target
@@ -25,6 +25,7 @@ __all__ = [
     "StudentRecipe",
     "Target",
     "TeacherRecipe",
+    "TuneRecipe",
     "as_toml",
     "build",
     "flags",

@@ -196,6 +196,17 @@ class DistillRecipe(Section):
         return self
 
 
+class TuneRecipe(Section):
+    """Tuning: short trials of the training's parameters before it."""
+
+    trials: Annotated[int | None, Flag("tune")] = Field(
+        default=None,
+        gt=0,
+        description="Try this many learning rates, temperatures and weights of the losses in short trainings, and "
+        "train with the best by the validation score. Needs optuna.",
+    )
+
+
 class PruneRecipe(Section):
     """Pruning: single weights to zero, or whole heads and neurons out of the matrices."""
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from compressor.errors import RecipeError
-from compressor.recipe.learning import DistillRecipe, PruneRecipe, StudentRecipe
+from compressor.recipe.learning import DistillRecipe, PruneRecipe, StudentRecipe, TuneRecipe
 from compressor.recipe.material import DataRecipe, TeacherRecipe
 from compressor.recipe.section import Flag, Section
 from compressor.recipe.shipping import BenchmarkRecipe, EvaluateRecipe, ExportRecipe, QuantizeRecipe
@@ -48,6 +48,7 @@ class Recipe(Section):
     data: DataRecipe = DataRecipe()
     student: StudentRecipe = StudentRecipe()
     distill: DistillRecipe = DistillRecipe()
+    tune: TuneRecipe = TuneRecipe()
     prune: PruneRecipe = PruneRecipe()
     export: ExportRecipe = ExportRecipe()
     quantize: QuantizeRecipe = QuantizeRecipe()

@@ -28,8 +28,10 @@ from compressor.artifacts import (
     SplitName,
     TrainingCurve,
     Trimmed,
+    Tuning,
 )
 from compressor.evaluation.evaluate import Evaluation, ModelScores
+from compressor.evaluation.metrics import TITLES as TITLES_OF_METRICS
 from compressor.report import layers, speed
 from compressor.report.caveats import caveats
 
@@ -74,6 +76,7 @@ class Findings:
         shapes: Model name to the sizes that bound its latency.
         uneven: The student's layers have widths that plain transformers cannot load.
         trimmed: What was taken out of the vocabulary.
+        tuning: Short trials of the training's parameters, where there were any.
     """
 
     recipe: Mapping[str, Any]
@@ -102,6 +105,7 @@ class Findings:
     shapes: Mapping[str, EncoderShape] = field(default_factory=dict)
     uneven: bool = False
     trimmed: Trimmed | None = None
+    tuning: Tuning | None = None
 
 
 def document(findings: Findings) -> dict[str, Any]:
@@ -147,6 +151,7 @@ def document(findings: Findings) -> dict[str, Any]:
         "slimming": layers.slimming(findings),
         "vocabulary": asdict(findings.trimmed) if findings.trimmed else None,
         "layer_map": layers.layer_map(findings),
+        "tuning": _tuning(findings.tuning),
         "training": {
             "teacher": _curve(findings.fine_tuning) if findings.fine_tuning else None,
             "student": _curve(findings.distillation),
@@ -240,6 +245,20 @@ def _curve(curve: TrainingCurve) -> dict[str, Any]:
         "steps": list(curve.steps),
         "losses": list(curve.losses),
         "evaluations": [dict(item) for item in curve.evaluations],
+    }
+
+
+def _tuning(tuning: Tuning | None) -> dict[str, Any] | None:
+    if tuning is None:
+        return None
+    return {
+        "metric": tuning.metric,
+        "metric_title": TITLES_OF_METRICS[tuning.metric].text,
+        "share": TITLES_OF_METRICS[tuning.metric].share,
+        "rows": tuning.rows,
+        "epochs": tuning.epochs,
+        "chosen": tuning.chosen,
+        "trials": [{**asdict(trial), "score": trial.score} for trial in tuning.trials],
     }
 
 

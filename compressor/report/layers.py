@@ -48,9 +48,10 @@ def slimming(findings: Findings) -> dict[str, Any] | None:
 
 def layer_map(findings: Findings) -> dict[str, Any]:
     """Where the student's layers come from."""
-    quantized = findings.quantized
+    quantized, student = findings.quantized, findings.recipe.get("student", {})
+    named = isinstance(student.get("layers"), list | tuple)  # one by one: no rule chose them
     return {
-        "selection": findings.recipe.get("student", {}).get("layer_selection"),
+        "selection": None if named else student.get("layer_selection"),
         "teacher_layers": findings.teacher_layers,
         "student_layers": findings.student_layers,
         "copied_from": list(findings.layer_map),

@@ -25,6 +25,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         "",
         *_behaviour(document),
         *(["", words.vocabulary(document["vocabulary"])] if document.get("vocabulary") else []),
+        *_tuning(document.get("tuning")),
     ]
     for title, texts in (("Warnings", document["warnings"]), ("Caveats", document["caveats"])):
         if texts:
@@ -108,6 +109,30 @@ def _behaviour(document: Mapping[str, Any]) -> Iterator[str]:
         each = "; ".join(f"{escape(titles[row['model']])}: {company_in_words(row)}" for row in company)
         yield ""
         yield f"The same text alone, padded, or in a batch ({company[0]['rows']:,} test texts): {each}."
+
+
+def _tuning(tuning: Mapping[str, Any] | None) -> Iterator[str]:
+    if tuning is None:
+        return
+    names = list(tuning["trials"][0]["values"])
+    yield from (
+        "",
+        f"### Tuning: {len(tuning['trials'])} short trials",
+        "",
+        f"| trial | {' | '.join(name.replace('_', ' ') for name in names)} | {tuning['metric_title']}, validation | |",
+        f"| --- |{' ---: |' * (len(names) + 1)} --- |",
+    )
+    for number, trial in enumerate(tuning["trials"]):
+        cells = [f"{trial['values'][name]:g}" for name in names]
+        score = words.score(trial["score"], tuning["share"])
+        yield f"| {number + 1} | {' | '.join(cells)} | {score} | {fate(tuning, number)} |"
+
+
+def fate(tuning: Mapping[str, Any], number: int) -> str:
+    """What became of a trial: ``chosen``, ``stopped early``, or nothing to say."""
+    if number == tuning["chosen"]:
+        return "chosen"
+    return "stopped early" if tuning["trials"][number]["pruned"] else ""
 
 
 def company_in_words(row: Mapping[str, Any]) -> str:
