@@ -7,9 +7,9 @@ DATA holds ``clinc150/data_full.json`` (github.com/clinc/oos-eval), ``banking77/
 (github.com/PolyAI-LDN/task-specific-datasets) and ``mr/{train,validation,test}.jsonl`` (the rotten_tomatoes split).
 A unit of work is one teacher, dataset, depth, variant and seed; ``accuracy_unit.py`` carries it out in a process of
 its own. Finished units stand in ``benchmarks/results/accuracy.json`` and are never repeated; a killed one continues
-from its last checkpoint, which lies in WORK. All variants of one row share teacher, data, layers, epochs and learning
-rate. ``--jobs`` runs several units at once, each on its share of the cores: for a machine with a GPU, which one
-training does not fill. ``--render`` writes the table into ``docs/accuracy.md``.
+from its last checkpoint, which lies in WORK. All variants of one row share data, layers, epochs, learning rate and one
+teacher: the seeds are the students'. ``--jobs`` runs several units at once, each on its share of the cores: for a
+machine with a GPU, which one training does not fill. ``--render`` writes the table into ``docs/accuracy.md``.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class Part:
 OURS: Flags = {}
 FINE_TUNED: Flags = {"soft-weight": 0.0, "hard-weight": 1.0}
 PRESETS: Mapping[str, Flags] = {name: {"preset": name} for name in ("distilbert", "pkd", "tinybert", "minilm")}
-BATCH: Flags = {"batch-size": 32}
-DATASETS = (Dataset("clinc150", 6, 8), Dataset("banking77", 8, 10), Dataset("mr", 3, 5))
+BATCH: Flags = {"batch-size": 64}
+DATASETS = (Dataset("clinc150", 6, 8), Dataset("banking77", 8, 10), Dataset("mr", 3, 4))
 PARTS = (
     Part(
         "minilm", "MiniLM-L6 (6 layers of 384)", "minilm", (3,),
@@ -186,7 +186,8 @@ def measure(arguments: argparse.Namespace) -> None:
         mine = slots.get()
         # Of this thread alone: the process that it starts inherits it.
         os.sched_setaffinity(0, mine)
-        asked = {"flags": unit.flags(teachers[unit.part.teacher], work), "target": arguments.target}
+        flags = {**unit.flags(teachers[unit.part.teacher], work), "precision": arguments.precision}
+        asked = {"flags": flags, "teacher_seed": unit.part.seeds[0], "target": arguments.target}
         if unit.part.name in (arguments.keep or ()):
             asked["keep"] = str(work / "kept" / unit.name)
         done = subprocess.run(
@@ -225,6 +226,7 @@ def main() -> None:
     parser.add_argument("--dataset", choices=[data.name for data in DATASETS])
     parser.add_argument("--minutes", type=float, default=1e6, help="start no unit after this many minutes")
     parser.add_argument("--jobs", type=int, default=1, help="units at once, each on its share of the cores")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="of the training")
     parser.add_argument("--target", default="auto", help="instruction set that the int8 weights are chosen for")
     parser.add_argument("--keep", nargs="*", help="parts whose ONNX files stay in WORK/kept")
     arguments = parser.parse_args()

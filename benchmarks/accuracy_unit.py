@@ -1,6 +1,6 @@
 """One unit of ``accuracy.py``: train a student, quantize it, and ask it about the whole test split.
 
-    echo '{"flags": {"teacher": "DIR", "data": "DIR"}, "target": "any"}' | python benchmarks/accuracy_unit.py
+    echo '{"flags": {"teacher": "T", "data": "D"}, "teacher_seed": 1, "target": "any"}' | python accuracy_unit.py
 
 The stages are those of ``compress``, in its order, less what does not bear on accuracy: no teacher file, no benchmark,
 no report. The last line of the output is the result as JSON.
@@ -33,11 +33,12 @@ MARGIN = 0.01
 _INT8_ROWS = 256
 
 
-def run(flags: dict[str, Any], target: str, keep: Path | None = None) -> dict[str, Any]:
+def run(flags: dict[str, Any], teacher_seed: int, target: str, keep: Path | None = None) -> dict[str, Any]:
     """Carry out a unit.
 
     Args:
         flags: Of the command line, with their values.
+        teacher_seed: Of the teacher's fine-tuning; that of the flags is the student's.
         target: Instruction set that the int8 weights are chosen for.
         keep: Takes the two ONNX files; they are thrown away without it.
     """
@@ -45,10 +46,11 @@ def run(flags: dict[str, Any], target: str, keep: Path | None = None) -> dict[st
     recipe = build({}, flags)
     recipe = recipe.model_copy(update={"device": resolve_device(recipe.device, recipe.distill.precision)})
     journal = Journal(lambda event: None)
-    candidate = lesson.find_teacher(recipe, journal)
-    candidate, material = lesson.read_material(recipe, candidate, journal)
-    tutor, _ = lesson.teach_teacher(recipe, candidate, material, journal)
-    heard = lesson.ask_teacher(recipe, tutor, material, journal)
+    before = recipe.model_copy(update={"seed": teacher_seed})
+    candidate = lesson.find_teacher(before, journal)
+    candidate, material = lesson.read_material(before, candidate, journal)
+    tutor, _ = lesson.teach_teacher(before, candidate, material, journal)
+    heard = lesson.ask_teacher(before, tutor, material, journal)
     taught = time.monotonic()
     pupil, curve = practice.teach_student(recipe, tutor, material, heard, journal)
     trained = time.monotonic()
@@ -106,6 +108,7 @@ def run(flags: dict[str, Any], target: str, keep: Path | None = None) -> dict[st
         "parameters": sum(weight.numel() for weight in pupil.model.parameters()),
         "target": quantized.target,
         "seconds": {"teacher": taught - start, "student": trained - taught, "all": time.monotonic() - start},
+        "precision": recipe.distill.precision,
         "environment": {key: environment.fingerprint().get(key) for key in ("cpu", "gpus", "versions")},
     }
 
@@ -121,7 +124,9 @@ def main() -> None:
     """Read a unit from standard input and print its result."""
     asked = json.load(sys.stdin)
     with quiet():
-        found = run(asked["flags"], asked["target"], Path(asked["keep"]) if asked.get("keep") else None)
+        found = run(
+            asked["flags"], asked["teacher_seed"], asked["target"], Path(asked["keep"]) if asked.get("keep") else None
+        )
     print(json.dumps(found))
 
 
