@@ -74,6 +74,7 @@ OURS: Flags = {}
 FINE_TUNED: Flags = {"soft-weight": 0.0, "hard-weight": 1.0}
 PRESETS: Mapping[str, Flags] = {name: {"preset": name} for name in ("distilbert", "pkd", "tinybert", "minilm")}
 BATCH: Flags = {"batch-size": 64}
+PATIENT: Flags = {"patience": 100}
 DATASETS = (Dataset("clinc150", 6, 8), Dataset("banking77", 8, 10), Dataset("mr", 3, 4))
 PARTS = (
     Part(
@@ -98,6 +99,24 @@ PARTS = (
         "sparse", "MiniLM-L6, all layers, weights set to zero by magnitude", "minilm", (6,),
         {f"{share:.0%} zeros": {"prune": share} for share in (0.0, 0.3, 0.5, 0.7, 0.9)}, (42,), 2e-4, 4e-4,
         datasets=("clinc150", "mr"),
+    ),
+    Part(
+        "attempts", "MiniLM-L6, what else was tried", "minilm", (3,),
+        {
+            "longer": PATIENT,
+            "longer, temperature 4": {**PATIENT, "temperature": 4.0},
+            "longer, more of the labels": {**PATIENT, "soft-weight": 0.7, "hard-weight": 0.3},
+            "longer, hidden states": {**PATIENT, "hidden-weight": 1.0},
+            "longer, standardized logits": {**PATIENT, "standardize": True, "temperature": 4.0},
+            "longer, averaged weights": {**PATIENT, "ema": 0.999},
+            "longer, the best of several layer choices": {**PATIENT, "layer-selection": "auto"},
+        },
+        (42,), 2e-4, 4e-4, longer=3,
+    ),
+    Part(
+        "base-attempts", "MPNet base, what else was tried", "mpnet", (3,),
+        {"longer": PATIENT, "longer, hidden states": {**PATIENT, "hidden-weight": 1.0}}, (42,), 5e-5, 1.5e-4,
+        datasets=("clinc150", "mr"), longer=3,
     ),
 )  # fmt: skip
 
