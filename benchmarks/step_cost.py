@@ -1,0 +1,204 @@
+"""What a training step costs: a student with kept soft labels, and with each preset, against plain fine-tuning.
+
+    python benchmarks/step_cost.py [--data DIR --minilm DIR]
+    python benchmarks/step_cost.py --render
+
+Every measurement is a fresh process that trains the same student for some steps on the same batches, through the
+toolkit's own engine, with equal threads; plain fine-tuning and the default alternate within a round, forwards and
+backwards in turn, and the presets join in the first rounds. Weights and tokens are random, since neither changes what a
+step costs. Rows have 16 tokens; with --data (a folder with ``clinc150/data_full.json`` and ``mr/``) and --minilm (a
+folder with its tokenizer) also the lengths of real training texts. The results go to
+``benchmarks/results/step_cost.json``, a unit at a time: what is there is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from benchmarks import finished  # noqa: E402
+from compressor import environment  # noqa: E402
+from compressor.benchmark.intervals import spread  # noqa: E402
+from compressor.benchmark.process import run_process  # noqa: E402
+from compressor.recipe.presets import PRESETS  # noqa: E402
+from compressor.runtime import available_cores  # noqa: E402
+
+RESULTS = HERE / "results" / "step_cost.json"
+PAGE = HERE.parent / "docs" / "training.md"
+START, END = "<!-- step cost: written by benchmarks/step_cost.py --render -->", "<!-- /step cost -->"
+GOAL = 1.15
+BATCH = 32
+WARMUP = 4
+PRESET_ROUNDS = 2
+TIMEOUT = 900.0
+LABELS = {"16 tokens": 150, "clinc150": 151, "mr": 2}
+
+STUDENTS: dict[str, dict[str, Any]] = {
+    "minilm": {
+        "title": "MiniLM, 6 to 3 layers of 384",
+        "shape": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
+        "layers": 3,
+        "steps": 36,
+    },
+    "base": {"title": "BERT base, 12 to 6 layers of 768", "shape": {}, "layers": 6, "steps": 14},
+}
+"""Shapes of the teachers (of BERT base where nothing is said), and the students cut from them."""
+
+PLAIN = "fine-tuning"
+VARIANTS: dict[str, dict[str, Any]] = {
+    PLAIN: {"distill": {"soft_weight": 0.0, "hard_weight": 1.0}, "soft": False},
+    **{name: {"distill": {"preset": name}, "soft": True} for name in PRESETS},
+}
+PAIR = (PLAIN, "default")
+
+
+def lengths_of(asked: argparse.Namespace, rows: int) -> dict[str, list[int]]:
+    """Tokens of as many rows: always 16, and those of real training texts where there are some."""
+    found = {"16 tokens": [16] * rows}
+    if not asked.data or not asked.minilm:
+        return found
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(asked.minilm)
+    clinc = json.loads((asked.data / "clinc150" / "data_full.json").read_text(encoding="utf-8"))
+    lines = (asked.data / "mr" / "train.jsonl").read_text(encoding="utf-8").split("\n")
+    texts = {
+        "clinc150": [text for text, _ in clinc["train"]],
+        "mr": [json.loads(line)["text"] for line in lines if line],
+    }
+    for name, every in texts.items():
+        ids = tokenizer(random.Random(0).sample(every, rows), truncation=True, max_length=128)["input_ids"]
+        found[name] = [len(row) for row in ids]
+    return found
+
+
+def measure(student: str, data: str, lengths: list[int], variant: str, threads: int) -> dict[str, list[float]]:
+    """Seconds of each step of each stage, in a process of its own."""
+    about = STUDENTS[student]
+    job = {
+        "shape": about["shape"], "layers": about["layers"], "lengths": lengths, "labels": LABELS[data],
+        "batch": BATCH, "threads": threads, "warmup": WARMUP, **VARIANTS[variant],
+    }  # fmt: skip
+    return run_process("benchmarks.step_cost_worker", job, threads, f"{student} {variant}", TIMEOUT)
+
+
+def run(asked: argparse.Namespace) -> None:
+    """Measure what is missing, until the time is up."""
+    deadline = time.monotonic() + 60 * asked.minutes
+    threads = asked.threads or available_cores()
+    for student in asked.students:
+        for data, lengths in lengths_of(asked, BATCH * STUDENTS[student]["steps"]).items():
+            if data not in asked.only:
+                continue
+            for number in range(asked.rounds):
+                unit = f"{student}-{data}-{threads}t-{number}"
+                if unit in finished.read(RESULTS) or time.monotonic() > deadline:
+                    continue
+                variants = list(VARIANTS if number < PRESET_ROUNDS and asked.presets else PAIR)
+                seconds = {
+                    variant: {
+                        stage: [round(step, 5) for step in steps]
+                        for stage, steps in measure(student, data, lengths, variant, threads).items()
+                    }
+                    for variant in variants[:: 1 if number % 2 == 0 else -1]
+                }
+                machine = environment.fingerprint()
+                shown = {key: machine[key] for key in ("date", "cpu", "virtual_machine", "versions")}
+                where = {"student": student, "data": data, "threads": threads, "round": number}
+                finished.add(RESULTS, unit, {**where, "seconds": seconds, "environment": shown})
+                print(f"{unit}: default {_ratio(seconds, 'default', 'distil'):.3f}x fine-tuning", flush=True)
+
+
+def _ratio(seconds: dict[str, dict[str, list[float]]], variant: str, stage: str) -> float:
+    """Median over steps: both have the same batches in the same order."""
+    return float(np.median(np.divide(seconds[variant][stage], seconds[PLAIN]["distil"])))
+
+
+_INTRODUCTION = f"""
+One training step of the same student on the same batches of {BATCH}, kept soft labels and each preset, as times a step of
+plain fine-tuning (`--soft-weight 0 --hard-weight 1`, rows without soft labels) through the same engine: fresh processes
+in turn, equal threads (`python benchmarks/step_cost.py`, which writes this table with `--render`). Ratios are medians
+over steps, then the mean over rounds with its interval (95%), or the range of two rounds for presets; where a preset
+has two stages, both are shown. Goal for the default: at most {GOAL}x.
+"""
+_HEADER = (
+    "| student | rows | threads | fine-tuning, ms | default | goal | distilbert | pkd | tinybert | minilm |\n"
+    "|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def render(results: dict[str, Any]) -> str:
+    """Lay the results out as Markdown."""
+    lines = [_INTRODUCTION, _HEADER]
+    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for row in results.values():
+        groups.setdefault((row["student"], row["data"], row["threads"]), []).append(row)
+    for (student, data, threads), rows in groups.items():
+        plain = [1000 * median(row["seconds"][PLAIN]["distil"]) for row in rows]
+        logs = np.log([_ratio(row["seconds"], "default", "distil") for row in rows])
+        found = spread(logs)
+        centre, half = (found.centre, found.half_width()) if found else (float(logs[0]), float("inf"))
+        value, low, high = np.exp([centre, centre - half, centre + half])
+        told = "met" if high <= GOAL else "met, interval holds more" if value <= GOAL else "missed"
+        cells = [
+            STUDENTS[student]["title"], data, str(threads), f"{median(plain):.0f} ({min(plain):.0f}-{max(plain):.0f})",
+            f"{value:.2f} ({low:.2f} to {high:.2f})", told,
+            *(_preset(rows, name) for name in PRESETS if name != "default"),
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    if results:
+        last = next(iter(results.values()))["environment"]
+        rounds = min(len(rows) for rows in groups.values())
+        cpu = last["cpu"]
+        lines.append(
+            f"\n{cpu['model']}, {cpu['cores']} cores, torch {last['versions']['torch']}; at least {rounds} rounds."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _preset(rows: list[dict[str, Any]], name: str) -> str:
+    measured = [row["seconds"] for row in rows if name in row["seconds"]]
+    if not measured:
+        return "-"
+    shown = []
+    for stage in measured[0][name]:
+        ratios = [_ratio(seconds, name, stage) for seconds in measured]
+        low, high = min(ratios), max(ratios)
+        shown.append(f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f}-{high:.2f}")
+    return ", then ".join(shown)
+
+
+def main() -> None:
+    """Measure, or render what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--render", action="store_true", help="write the table of docs/training.md and measure nothing")
+    parser.add_argument("--data", type=Path, help="folder with clinc150 and mr")
+    parser.add_argument("--minilm", type=Path, help="folder of all-MiniLM-L6-v2, for its tokenizer")
+    parser.add_argument("--students", nargs="+", choices=list(STUDENTS), default=list(STUDENTS))
+    parser.add_argument("--only", nargs="+", choices=list(LABELS), default=list(LABELS), help="which rows")
+    parser.add_argument("--presets", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=None, help="default: the cores this process may use")
+    parser.add_argument("--minutes", type=float, default=1e6, help="start no round after this many minutes")
+    asked = parser.parse_args()
+    if not asked.render:
+        run(asked)
+        return
+    head, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
+    PAGE.write_text(f"{head}{START}\n{render(finished.read(RESULTS))}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()
