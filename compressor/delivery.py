@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from compressor import folder
 from compressor.events import Note, Warned
@@ -17,12 +21,15 @@ if TYPE_CHECKING:
     from compressor.artifacts import Corpus, ExportedModel, QuantizedModel, Student, Teacher
     from compressor.evaluation.evaluate import Evaluation
     from compressor.events import Event, Listener
+    from compressor.graph.parity import Batch
     from compressor.heads import Model
     from compressor.lesson import Material
     from compressor.recipe import Recipe
+    from compressor.tasks import Task
     from compressor.trimming import Study
 
 _BATCH = 32
+_CALIBRATION_ROWS, _CALIBRATION_BATCH = 512, 8
 _INT8_ROWS = 1024  # enough to see a flip in a thousand; more would only take time
 
 
@@ -118,10 +125,23 @@ def quantize(
         mode=recipe.quantize.mode,
         expected=len(tutor.architecture.products(pupil.model)),
         batches=batches,
+        calibration=partial(_calibration, material, tutor.task),
         task=tutor.task,
         listen=listen,
     )
     return replace(files, int8=made)
+
+
+def _calibration(material: Material, task: Task) -> Iterator[Batch]:
+    """Training texts, evenly over the split, in batches small enough for the activations of all products at once."""
+    tokenized = material.tokenized
+    rows = tokenized.splits["train"]
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _CALIBRATION_ROWS)).astype(np.int64))
+    for start in range(0, len(chosen), _CALIBRATION_BATCH):
+        part = rows.select(chosen[start : start + _CALIBRATION_BATCH])
+        yield from text_batches(
+            part, tokenized.input_names, material.collate.pad_token_id, batch_size=_CALIBRATION_BATCH, task=task
+        )
 
 
 def seal(
