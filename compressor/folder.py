@@ -43,6 +43,7 @@ __all__ = [
     "FILES",
     "MODEL",
     "QUANTIZED",
+    "REJECTED",
     "check_output",
     "staging",
     "write_manifest",
@@ -51,6 +52,8 @@ __all__ = [
 ]
 
 MODEL, QUANTIZED = "onnx/model.onnx", "onnx/model_quantized.onnx"
+# Over the limits of the run: no loader takes it unless it is named.
+REJECTED = "onnx/model_quantized_rejected.onnx"
 FILES = {STUDENT_ONNX: MODEL, STUDENT_INT8: QUANTIZED}
 
 _PACKAGES = ("compressor", "torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime", "numpy")
@@ -138,7 +141,14 @@ def write_manifest(
         name = path.relative_to(folder).as_posix()
         if name != contract.MANIFEST:
             precision, target = weights.get(name, (None, None))
-            files[name] = contract.describe_file(path, precision, target, (temperatures or {}).get(name))
+            claims = quantized.targets if quantized is not None and name == QUANTIZED else ()
+            files[name] = contract.describe_file(
+                path,
+                precision,
+                target,
+                (temperatures or {}).get(name),
+                {claim.target: f"{claim.status}: {claim.reason}" for claim in claims},
+            )
     manifest = contract.Manifest(
         task=teacher.task.name,
         labels=teacher.labels,
