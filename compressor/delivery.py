@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from compressor import folder
+from compressor.evaluation import metrics
 from compressor.events import Note, Warned
 from compressor.graph.export import export_onnx
+from compressor.graph.ladder import Limits, climb
 from compressor.graph.parity import parity_batches, text_batches
-from compressor.graph.quantize import quantize_onnx
+from compressor.graph.quantize import read_source
 from compressor.recipe import as_toml
 
 if TYPE_CHECKING:
-    from compressor.artifacts import Corpus, ExportedModel, QuantizedModel, Student, Teacher
+    from compressor.answers import Answers
+    from compressor.artifacts import Corpus, ExportedModel, Ladder, QuantizedModel, Student, Teacher
     from compressor.evaluation.evaluate import Evaluation
     from compressor.events import Event, Listener
+    from compressor.graph.parity import Batch
     from compressor.heads import Model
     from compressor.lesson import Material
     from compressor.recipe import Recipe
+    from compressor.tasks import Task
     from compressor.trimming import Study
 
 _BATCH = 32
+_CALIBRATION_ROWS, _CALIBRATION_BATCH = 512, 8
 _INT8_ROWS = 1024  # enough to see a flip in a thousand; more would only take time
 
 
@@ -33,12 +43,14 @@ class Files:
     Attributes:
         tutor: The teacher's, for comparison only; it does not ship.
         pupil: The student's in fp32.
-        int8: The student's in int8, where one was asked for.
+        int8: The student's smaller one, where one was asked for and kept its accuracy.
+        ladder: What was tried for it.
     """
 
     tutor: ExportedModel
     pupil: ExportedModel
     int8: QuantizedModel | None = None
+    ladder: Ladder | None = None
 
 
 def export(
@@ -97,31 +109,65 @@ def export(
 def quantize(
     recipe: Recipe, tutor: Teacher, pupil: Student, material: Material, files: Files, staging: Path, listen: Listener
 ) -> Files:
-    """Write the student's int8 file, and measure on validation text what that changes.
+    """Write the student's smaller file, and measure on validation text what that changes; finer ones where it is much.
+
+    Where none is within the limits, the student ships in fp32, and the nearest file lies beside it.
 
     Raises:
-        QuantizationError: The file does not load, misses products or does not agree.
+        QuantizationError: The fp32 file is not one of ours.
     """
-    tokenized = material.tokenized
+    tokenized, task = material.tokenized, tutor.task
     batches = text_batches(
         tokenized.splits["validation"],
         tokenized.input_names,
         material.collate.pad_token_id,
         rows=_INT8_ROWS,
         batch_size=_BATCH,
-        task=tutor.task,
+        task=task,
     )
-    made = quantize_onnx(
+    source = read_source(
         files.pupil.path,
-        staging / folder.QUANTIZED,
-        target=recipe.quantize.target,
-        mode=recipe.quantize.mode,
         expected=len(tutor.architecture.products(pupil.model)),
         batches=batches,
-        task=tutor.task,
+        calibration=partial(_calibration, material, task),
+        task=task,
+    )
+    title = metrics.TITLES[task.metric]
+    path = staging / folder.QUANTIZED
+    found = climb(
+        source,
+        path,
+        mode=recipe.quantize.mode,
+        target=recipe.quantize.target,
+        limits=Limits.of(task.kind, recipe.evaluate.max_drop, recipe.quantize.max_flips),
+        score=_score(material, len(source.answers)),
+        metric=(title.text, title.share),
         listen=listen,
     )
-    return replace(files, int8=made)
+    if found.rejected is not None:
+        found.rejected.replace(staging / folder.REJECTED)
+    return replace(files, int8=found.model, ladder=found.ladder)
+
+
+def _score(material: Material, rows: int) -> Callable[[Answers], float] | None:
+    """The task's metric on the first validation rows; ``None`` where the teacher's embeddings are the only judge."""
+    task = material.corpus.task
+    if task.kind == "feature-extraction":
+        return None
+    gold = metrics.gold_of(material.corpus, material.tokenized, "validation", np.arange(rows))
+    return lambda answers: metrics.score(task, answers, gold)[task.metric]
+
+
+def _calibration(material: Material, task: Task) -> Iterator[Batch]:
+    """Training texts, evenly over the split, in batches small enough for the activations of all products at once."""
+    tokenized = material.tokenized
+    rows = tokenized.splits["train"]
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _CALIBRATION_ROWS)).astype(np.int64))
+    for start in range(0, len(chosen), _CALIBRATION_BATCH):
+        part = rows.select(chosen[start : start + _CALIBRATION_BATCH])
+        yield from text_batches(
+            part, tokenized.input_names, material.collate.pad_token_id, batch_size=_CALIBRATION_BATCH, task=task
+        )
 
 
 def seal(

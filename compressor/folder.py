@@ -43,6 +43,7 @@ __all__ = [
     "FILES",
     "MODEL",
     "QUANTIZED",
+    "REJECTED",
     "check_output",
     "staging",
     "write_manifest",
@@ -51,6 +52,8 @@ __all__ = [
 ]
 
 MODEL, QUANTIZED = "onnx/model.onnx", "onnx/model_quantized.onnx"
+# Over the limits of the run: no loader takes it unless it is named.
+REJECTED = "onnx/model_quantized_rejected.onnx"
 FILES = {STUDENT_ONNX: MODEL, STUDENT_INT8: QUANTIZED}
 
 _PACKAGES = ("compressor", "torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime", "numpy")
@@ -95,7 +98,7 @@ def write_ort_config(folder: Path, exported: ExportedModel, quantized: Quantized
         "use_external_data_format": False,
         "one_external_file": True,
         "optimization": {},
-        "quantization": {} if quantized is None else _quantization(quantized.weight_type),
+        "quantization": {} if quantized is None or quantized.precision != "int8" else _quantization(quantized),
     }
     _write_json(folder / "ort_config.json", content)
 
@@ -132,13 +135,20 @@ def write_manifest(
         raise StageError(f"The manifest cannot be written: {wrong}.")
     weights: dict[str, tuple[str, str | None]] = {MODEL: ("fp32", None), "model.safetensors": ("fp32", None)}
     if quantized is not None:
-        weights[QUANTIZED] = ("int8", quantized.target)
+        weights[QUANTIZED] = (quantized.precision, quantized.target)
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
         if name != contract.MANIFEST:
             precision, target = weights.get(name, (None, None))
-            files[name] = contract.describe_file(path, precision, target, (temperatures or {}).get(name))
+            claims = quantized.targets if quantized is not None and name == QUANTIZED else ()
+            files[name] = contract.describe_file(
+                path,
+                precision,
+                target,
+                (temperatures or {}).get(name),
+                {claim.target: f"{claim.status}: {claim.reason}" for claim in claims},
+            )
     manifest = contract.Manifest(
         task=teacher.task.name,
         labels=teacher.labels,
@@ -175,19 +185,20 @@ _FROM_TEACHER: Mapping[Kind, Callable[[Teacher], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def _quantization(weight_type: str) -> dict[str, Any]:
+def _quantization(quantized: QuantizedModel) -> dict[str, Any]:
+    weight_type, static = quantized.weight_type, quantized.mode == "static"
     return {
-        "is_static": False,
-        "format": "QOperator",
-        "mode": "IntegerOps",
-        "activations_dtype": "QUInt8",
-        "activations_symmetric": False,
+        "is_static": static,
+        "format": "QDQ" if static else "QOperator",
+        "mode": "QLinearOps" if static else "IntegerOps",
+        "activations_dtype": "QInt8" if static else "QUInt8",
+        "activations_symmetric": static,
         "weights_dtype": "QUInt8" if "uint8" in weight_type else "QInt8",
         "weights_symmetric": True,
         "per_channel": "per channel" in weight_type,
         "reduce_range": "7" in weight_type,
         "nodes_to_quantize": [],
-        "nodes_to_exclude": [],
+        "nodes_to_exclude": list(quantized.kept),
         "operators_to_quantize": ["MatMul"],
         "qdq_add_pair_to_weight": False,
         "qdq_dedicated_pair": False,

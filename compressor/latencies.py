@@ -12,12 +12,9 @@ import numpy as np
 from compressor import benchmark
 from compressor.benchmark import MeasuredModel, TokenRows
 from compressor.events import Progress
-from compressor.graph import files as onnx_files
+from compressor.graph import modes, targets
 from compressor.graph.export import export_onnx
 from compressor.graph.parity import parity_batches
-from compressor.graph.passes import int8
-from compressor.graph.quantize import WEIGHT_LIMITS
-from compressor.runtime.machine import detect_target
 from compressor.slimming.blocks import blocks
 from compressor.slimming.latency import LatencyTable, Point, kept_table, points
 from compressor.slimming.plan import NEURON_STEP
@@ -53,7 +50,7 @@ def layer_latencies(
         tokenized.splits["validation"], tokenized.input_names, material.collate.pad_token_id, tokenized.max_length
     )[:2]
     length = int(np.median(tested["length"]))
-    target = detect_target() if recipe.quantize.target == "auto" else recipe.quantize.target
+    plan = targets.first_plan(recipe.quantize.mode, recipe.quantize.target)
 
     def write(model: Model, path: Path, quantized: bool) -> None:
         export_onnx(
@@ -61,10 +58,9 @@ def layer_latencies(
             opset=recipe.export.opset, batches=batches, task=tutor.task,
         )  # fmt: skip
         if quantized:
-            graph = onnx_files.load(path)
-            int8.rewrite(graph, recipe.quantize.mode, WEIGHT_LIMITS[target])
             small = path.with_suffix(".int8.onnx")
-            onnx_files.save(graph, small)
+            # Latency does not depend on the ranges of activations.
+            modes.write(path, small, plan, lambda: batches)
             small.replace(path)
 
     def measure(asked: Sequence[Point]) -> tuple[Mapping[Point, float], float]:

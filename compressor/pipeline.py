@@ -73,7 +73,7 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
             files = delivery.export(recipe, tutor, pupil, material, study, staging, aside, journal)
 
         if recipe.quantize.enabled:
-            with journal.stage("quantize", "the student to int8"):
+            with journal.stage("quantize", f"the student, {recipe.quantize.mode}"):
                 files = delivery.quantize(recipe, tutor, pupil, study.material, files, staging, journal)
         delivery.seal(recipe, study.shipped(tutor), material, files, staging)
 
@@ -102,6 +102,7 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
                     evaluation=evaluation,
                     exported={TEACHER_ONNX: files.tutor, STUDENT_ONNX: files.pupil},
                     quantized=files.int8,
+                    ladder=files.ladder,
                     distillation=pupil_curve,
                     fine_tuning=tutor_curve,
                     tuning=tuning,

@@ -37,6 +37,19 @@ def quiet_loggers(*names: str) -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
+@contextmanager
+def untouched_root() -> Iterator[None]:
+    """Keep an import from configuring the root logger, which is for applications to do."""
+    root, guard = logging.getLogger(), logging.NullHandler()
+    level = root.level
+    root.addHandler(guard)  # basicConfig leaves a root logger with a handler alone
+    try:
+        yield
+    finally:
+        root.removeHandler(guard)
+        root.setLevel(level)
+
+
 def first_line(error: Exception) -> str:
     """Shorten another library's message to its first line, of at most 200 characters."""
     lines = str(error).strip().splitlines()

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from compressor.trimming import Study
 
 _CALIBRATION_ROWS = 2048
+_BYTES = {"int8": 1.0, "fp16": 2.0, "int4": 0.5}
 
 
 def judge(
@@ -134,10 +135,10 @@ def _ask(session: Session, material: Material, split: SplitName) -> Answers:
 
 
 def shapes(tutor: Teacher, pupil: Student, files: Files) -> dict[str, EncoderShape]:
-    """Read what decides the cost of each measured model; int8 weights take a quarter of the bytes."""
+    """Read what decides the cost of each measured model; quantized weights take fewer bytes."""
     row = tutor.architecture
 
-    def shape(model: Model, bytes_per_weight: int) -> EncoderShape:
+    def shape(model: Model, bytes_per_weight: float) -> EncoderShape:
         products = [(name, model.get_parameter(f"{name}.weight")) for name in row.products(model)]
         layers, hidden = model.config.num_hidden_layers, model.config.hidden_size
         first = [weight for name, weight in products if name.endswith(row.linears[0])]
@@ -147,14 +148,14 @@ def shapes(tutor: Teacher, pupil: Student, files: Files) -> dict[str, EncoderSha
         # A plain feed-forward net with as many weights: others are gated, stacked, or of other widths in each layer.
         intermediate = (per_layer - 4 * hidden * attention) // (2 * hidden)
         held = sum(weight.numel() for weight in dict(products).values())
-        return EncoderShape(layers, hidden, max(0, intermediate), attention, bytes_per_weight * held)
+        return EncoderShape(layers, hidden, max(0, intermediate), attention, int(bytes_per_weight * held))
 
     found = {
         TEACHER: shape(tutor.model, 4),
         TEACHER_ONNX: shape(tutor.model, 4),
         STUDENT_ONNX: shape(pupil.model, 4),
     }
-    return found | ({STUDENT_INT8: shape(pupil.model, 1)} if files.int8 else {})
+    return found | ({STUDENT_INT8: shape(pupil.model, _BYTES[files.int8.precision])} if files.int8 else {})
 
 
 def time_models(
@@ -176,7 +177,10 @@ def time_models(
         MeasuredModel(STUDENT_ONNX, "onnx", staging / folder.MODEL, task=task),
     ]
     if files.int8 is not None:
-        models.append(MeasuredModel(STUDENT_INT8, "onnx", staging / folder.QUANTIZED, ("cpu",), "int8", task))
+        small = files.int8
+        models.append(
+            MeasuredModel(STUDENT_INT8, "onnx", staging / folder.QUANTIZED, small.providers, small.precision, task)
+        )
     own = {}
     if study.trimmed is not None:
         own = dict.fromkeys((model.name for model in models[2:]), _token_rows(study.material))

@@ -18,7 +18,7 @@ from compressor.artifacts import QuantizedModel
 from compressor.errors import QuantizationError
 from compressor.events import Event, Note, Warned
 from compressor.graph import files as onnx_files
-from compressor.graph import parity, quantize
+from compressor.graph import modes, parity, quantize, targets
 from compressor.graph.passes import int8
 from compressor.recipe import QuantizeRecipe
 from tests.exported import PACKED, folder, sample, texts
@@ -88,7 +88,7 @@ def test_one_scale_for_the_whole_batch_changes_a_text_with_its_neighbours() -> N
     assert difference > 1e-4
 
 
-@pytest.mark.parametrize(("target", "limit"), quantize.WEIGHT_LIMITS.items())
+@pytest.mark.parametrize(("target", "limit"), targets.WEIGHT_LIMITS.items())
 def test_weights_use_the_range_that_the_target_can_add_up(target: str, limit: int) -> None:
     found = weights(quantized("distilbert", target=target).path)
     assert len(found) == 8
@@ -247,8 +247,8 @@ def run_product(tmp_path: Path, x: npt.NDArray[np.float32], weight: npt.NDArray[
 
 def test_the_recipe_offers_exactly_the_modes_and_targets_that_there_are() -> None:
     fields = QuantizeRecipe.model_fields
-    assert set(get_args(fields["mode"].annotation)) == set(int8.MODES)
-    assert set(get_args(fields["target"].annotation)) == {"auto", *quantize.WEIGHT_LIMITS}
+    assert set(get_args(fields["mode"].annotation)) == set(modes.MODES)
+    assert set(get_args(fields["target"].annotation)) == {"auto", *targets.WEIGHT_LIMITS}
 
 
 # --- failures ---------------------------------------------------------------------------------
@@ -292,8 +292,8 @@ def test_a_model_near_chance_is_an_error_and_leaves_no_file(tmp_path: Path, monk
 def test_a_graph_that_onnxruntime_refuses_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = int8.rewrite
 
-    def damage(model: object, mode: str, limit: int) -> None:
-        honest(model, mode, limit)  # type: ignore[arg-type]
+    def damage(model: object, mode: str, limit: int, keep: object) -> None:
+        honest(model, mode, limit, keep)  # type: ignore[arg-type]
         next(node for node in model.graph if node.op_type == "Split").op_type = "Splat"  # type: ignore[attr-defined]
 
     monkeypatch.setattr(int8, "rewrite", damage)

@@ -21,7 +21,7 @@ PLAIN = ("bert", "camembert", "deberta-v2", "distilbert", "electra", "mpnet", "r
 def test_the_sizes_that_bound_the_latency_are_read_from_the_weights_of_every_family(family: str) -> None:
     teacher, student = tiny.model(family), tiny.model(family, **_layers(family, 2))
     tutor: Any = SimpleNamespace(model=teacher, architecture=architecture_of(teacher.config))
-    files: Any = SimpleNamespace(int8=object())
+    files: Any = SimpleNamespace(int8=SimpleNamespace(precision="int8"))
     found = trial.shapes(tutor, Student(student, (0, 2)), files)
     weights = 4 * 32 * 32 + 2 * 32 * 64
     assert found["teacher"] == found["teacher_onnx"] == EncoderShape(4, 32, 64, 32, 4 * 4 * weights)

@@ -139,19 +139,42 @@ class ExportedModel:
     warnings: tuple[str, ...] = ()
 
 
+SmallPrecision = Literal["int8", "fp16", "int4"]
+
+
+@dataclass(frozen=True)
+class TargetClaim:
+    """What is known about a file on one target.
+
+    Attributes:
+        target: An instruction set, or ``cuda``.
+        status: ``verified`` where answers were measured, ``believed`` where reasons say that they are the same, and
+            ``doubted`` where reasons say that they may not be.
+        reason: Why.
+    """
+
+    target: str
+    status: Literal["verified", "believed", "doubted"]
+    reason: str
+
+
 @dataclass(frozen=True)
 class QuantizedModel:
-    """An int8 ONNX file that loads and was compared with its fp32 parent.
+    """A smaller ONNX file that loads and was compared with its fp32 parent.
 
     Attributes:
         target: Instruction set that the weights were chosen for.
         weight_type: For example ``int8 per channel``.
-        quantized: Encoder matrix products in int8; Q, K and V count as three.
+        quantized: Encoder matrix products in it; Q, K and V count as three.
         expected: Encoder matrix products in all.
         agreement: Share of validation texts with the same label as fp32.
         max_abs_difference: Largest difference of a logit on them.
-        mode: How activations are scaled: ``per-token`` or ``dynamic`` (per tensor).
+        mode: How it was made: a key of ``compressor.graph.modes.MODES``.
         batch_difference: Largest difference of a logit between a text alone and in a padded batch.
+        precision: ``int8``, ``fp16`` or ``int4``.
+        providers: Where it may run.
+        kept: Modules whose products stay in fp32.
+        targets: Where it is verified, and where only believed.
     """
 
     path: Path
@@ -164,3 +187,59 @@ class QuantizedModel:
     warnings: tuple[str, ...] = ()
     mode: str = "per-token"
     batch_difference: float | None = None
+    precision: SmallPrecision = "int8"
+    providers: tuple[Literal["cpu", "cuda"], ...] = ("cpu",)
+    kept: tuple[str, ...] = ()
+    targets: tuple[TargetClaim, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One file that was tried on the way from int8 to fp32.
+
+    Attributes:
+        name: Of the step.
+        detail: How its weights are stored, and which products stay in fp32.
+        size_bytes: Of the file; ``None`` where none was left.
+        score: The task's metric on validation rows; ``None`` where it cannot be judged without the teacher.
+        drop: How much lower that is than the fp32 student's.
+        flips: Share of decisions that differ from the fp32 student's; where nothing is decided, what the correlation
+            of the outputs lacks to 1.
+        verdict: ``kept``, ``over the limits`` or ``broken``.
+        reason: What is wrong with it; empty where nothing is.
+    """
+
+    name: str
+    detail: str
+    size_bytes: int | None
+    score: float | None
+    drop: float | None
+    flips: float | None
+    verdict: Literal["kept", "over the limits", "broken"]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What was tried until a file kept its accuracy.
+
+    Attributes:
+        mode: As it was asked for.
+        metric: The task's, in words.
+        share: The metric is a share.
+        rows: Validation rows.
+        max_drop: Largest accepted drop of the metric.
+        max_flips: Largest accepted share of flips.
+        rungs: In their order; the last was kept.
+        effects: What each product's rounding alone does to the outputs (root mean square), the largest first; empty
+            where nothing had to be measured.
+    """
+
+    mode: str
+    metric: str
+    share: bool
+    rows: int
+    max_drop: float
+    max_flips: float
+    rungs: tuple[Rung, ...]
+    effects: tuple[tuple[str, float], ...] = ()

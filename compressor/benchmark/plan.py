@@ -12,8 +12,8 @@ from compressor.errors import ProviderError, RecipeError
 
 Kind = Literal["torch", "onnx"]
 Provider = Literal["cpu", "cuda"]
-Precision = Literal["fp32", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+Precision = Literal["fp32", "fp16", "int8", "int4"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int4")
 
 COPY_SUFFIX = " (copy)"
 """Marks the second of the two equal models whose difference is the noise floor."""

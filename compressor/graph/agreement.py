@@ -42,7 +42,7 @@ def judge(task: Task, first: Answers, second: Answers) -> Agreement:
     found = _JUDGES[task.kind](task, first, second)
     if not np.isfinite(second.values).all() or not found.sense >= found.least:
         raise QuantizationError(
-            f"The int8 model {found.damage}.",
+            f"The quantized model {found.damage}.",
             "Do not deploy it. Run without --quantize, or try another --target, and report the model type.",
         )
     return found

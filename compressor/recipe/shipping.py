@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from compressor.recipe.section import Flag, Section
 
+QuantizeMode = Literal["per-token", "dynamic", "static", "fp16", "weight-only-int4"]
 Target = Literal["auto", "any", "avx2", "avx512", "avx512_vnni", "arm64"]
 
 
@@ -20,18 +21,29 @@ class ExportRecipe(Section):
 
 
 class QuantizeRecipe(Section):
-    """Quantization: the int8 graph."""
+    """Quantization: the smaller graph."""
 
     enabled: Annotated[bool, Flag("quantize")] = Field(
-        default=False, description="Write a dynamic int8 model beside the fp32 one."
+        default=False,
+        description="Write a smaller model beside the fp32 one, in int8 by default.",
     )
-    mode: Annotated[Literal["per-token", "dynamic"], Flag("quantize-mode")] = Field(
+    mode: Annotated[QuantizeMode, Flag("quantize-mode")] = Field(
         default="per-token",
-        description="per-token: a text gets the same answer alone, padded or in a batch. "
-        "dynamic: one activation scale for the whole batch, as onnxruntime's own quantizer has it.",
+        description="per-token: int8, a text gets the same answer alone, padded or in a batch. "
+        "dynamic: int8, one activation scale for the whole batch, as onnxruntime's own quantizer has it. "
+        "static: int8 with activation ranges from training texts (QDQ), for GPUs. fp16: for GPUs. "
+        "weight-only-int4: weights in 4 bits, by blocks.",
     )
     target: Annotated[Target, Flag("target")] = Field(
         default="auto", description="Instruction set that the int8 weights are chosen for. auto: this machine's."
+    )
+    max_flips: Annotated[float | None, Flag("max-flips")] = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="Largest share of validation decisions, in per cent, that may differ from the fp32 student's. "
+        "Above it, or above --max-drop, finer forms are tried, up to fp32. "
+        "Default: 2; 10 where one of many tokens is chosen (question-answering, fill-mask).",
     )
 
 

@@ -102,7 +102,8 @@ def _metadata(document: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any
         yield "datasets", [data["hub_id"]]
     yield "metrics", [_HUB_METRICS.get(item["name"], item["name"]) for item in shipped["metrics"]]
     tags = ["onnx", "onnxruntime", "compressor", "distillation"]
-    tags += ["pruned"] * bool(document["pruning"]) + ["int8"] * bool(document["quantization"])
+    tags += ["pruned"] * bool(document["pruning"])
+    tags += [document["quantization"].get("precision", "int8")] if document["quantization"] else []
     yield "tags", tags
     yield (
         "model-index",
@@ -164,9 +165,14 @@ def _steps(document: Mapping[str, Any]) -> Iterator[str]:
     found = document["quantization"]
     if found:
         yield (
-            f"- int8 weights ({escape(found['weight_type'])}) for {found['target']}: {found['quantized']} of "
+            f"- {found.get('precision', 'int8')} weights ({escape(found['weight_type'])}) for {found['target']}: "
+            f"{found['quantized']} of "
             f"{found['expected']} matrix products."
         )
+        for status in ("verified", "believed", "doubted"):
+            names = [item["target"] for item in found.get("targets", []) if item["status"] == status]
+            if names:
+                yield f"- That file is {status} on {', '.join(names)}."
     shipped = next(row for row in document["models"] if row["name"] == document["verdict"]["model"])
     if shipped["temperature"] is not None:
         yield (

@@ -54,35 +54,45 @@ def _quantization(document: Mapping[str, Any]) -> Iterator[str]:
     found = document["quantization"]
     if not found:
         return
+    precision = found.get("precision", "int8")
     if found["quantized"] < found["expected"]:
-        yield f"Only {found['quantized']} of {found['expected']} matrix products of the encoder are in int8."
-    yield _target(found["target"], (document["environment"].get("cpu") or {}).get("instruction_set"))
+        yield f"Only {found['quantized']} of {found['expected']} matrix products of the encoder are in {precision}."
+    yield _target(found["target"], (document["environment"].get("cpu") or {}).get("instruction_set"), precision)
+    yield from _claims(found)
     drift = next((row for row in document["drift"] if row["model"] == STUDENT_INT8), None)
     if drift:
         rows = document["data"]["rows"].get("test", 0)
         yield (
-            f"int8 changes what the fp32 student says about {drift['changed_labels']:,} of {rows:,} test rows "
+            f"{precision} changes what the fp32 student says about {drift['changed_labels']:,} of {rows:,} test rows "
             f"(largest difference of an output {drift['max_abs_difference']:.2f})."
         )
-    if document["environment"].get("gpus"):
+    if document["environment"].get("gpus") and found.get("mode", "dynamic") in ("dynamic", "per-token"):
         yield "Dynamic int8 is for the CPU provider; on a GPU onnxruntime runs it slower than fp32 or fp16."
 
 
-def _target(target: str, here: str | None) -> str:
+def _claims(found: Mapping[str, Any]) -> Iterator[str]:
+    doubted = [item for item in found.get("targets", []) if item["status"] == "doubted"]
+    for reason in dict.fromkeys(item["reason"] for item in doubted):
+        yield f"Doubted on {', '.join(item['target'] for item in doubted if item['reason'] == reason)}: {reason}."
+    if any(item["target"] == "cuda" for item in found.get("targets", [])):
+        yield "No answer of the smaller file was measured on a GPU: that it is right there is believed, not verified."
+
+
+def _target(target: str, here: str | None, precision: str = "int8") -> str:
     again = "Evaluate again on the machine that will serve."
     if here is None:
         return (
-            f"The int8 weights were chosen for {target}. What instruction set this machine has is not known, so "
+            f"The {precision} weights were chosen for {target}. What instruction set this machine has is not known, so "
             f"whether they are right there is believed, not verified. {again}"
         )
     if target in (here, "any"):
         return (
-            f"The int8 weights ({target}) were verified on this machine's instruction set, {here}. On others their "
-            f"labels are believed, not verified, and their speed differs. {again}"
+            f"The {precision} weights ({target}) were verified on this machine's instruction set, {here}. On others "
+            f"their labels are believed, not verified, and their speed differs. {again}"
         )
     return (
-        f"The int8 weights were chosen for {target}, and this machine has {here}: what is reported here was measured "
-        f"on {here}. That they are right and fast on {target} is believed, not verified. {again}"
+        f"The {precision} weights were chosen for {target}, and this machine has {here}: what is reported here was "
+        f"measured on {here}. That they are right and fast on {target} is believed, not verified. {again}"
     )
 
 

@@ -23,6 +23,7 @@ from compressor.artifacts import (
     Corpus,
     EncoderShape,
     ExportedModel,
+    Ladder,
     ModelFacts,
     QuantizedModel,
     SplitName,
@@ -65,7 +66,8 @@ class Findings:
         evaluation: On the test split.
         exported: Model name to its export: ``teacher_onnx`` and ``student_onnx``.
         distillation: Curve of the student's training.
-        quantized: The int8 model, where one was made.
+        quantized: The smaller model, where one was kept.
+        ladder: What was tried for it.
         benchmark: ``None`` where nothing was timed.
         fine_tuning: Curve of the teacher's fine-tuning, where there was one.
         stages: Seconds of each stage.
@@ -95,6 +97,7 @@ class Findings:
     exported: Mapping[str, ExportedModel]
     distillation: TrainingCurve
     quantized: QuantizedModel | None = None
+    ladder: Ladder | None = None
     benchmark: Benchmark | None = None
     fine_tuning: TrainingCurve | None = None
     stages: Mapping[str, float] = field(default_factory=dict)
@@ -147,6 +150,7 @@ def document(findings: Findings) -> dict[str, Any]:
             {"model": model, **asdict(row)} for model, exported in findings.exported.items() for row in exported.fusions
         ],
         "quantization": layers.quantization(findings.quantized),
+        "ladder": layers.ladder(findings.ladder),
         "pruning": layers.pruning(findings),
         "slimming": layers.slimming(findings),
         "vocabulary": asdict(findings.trimmed) if findings.trimmed else None,
@@ -185,7 +189,7 @@ def _model_row(facts: ModelFacts, findings: Findings) -> dict[str, Any]:
     scores: ModelScores = next(item for item in findings.evaluation.scores if item.name == facts.name)
     return {
         "name": facts.name,
-        "title": TITLES.get(facts.name, facts.name),
+        "title": _title(facts.name, findings.quantized),
         "size_bytes": facts.size_bytes,
         "compressed_bytes": facts.compressed_bytes,
         "parameters": facts.parameters,
@@ -211,6 +215,12 @@ def _model_row(facts: ModelFacts, findings: Findings) -> dict[str, Any]:
         "ece_calibrated": scores.ece_calibrated,
         "thresholds": list(scores.thresholds) if scores.thresholds else None,
     }
+
+
+def _title(name: str, quantized: QuantizedModel | None) -> str:
+    if name == STUDENT_INT8 and quantized is not None:
+        return f"Student, ONNX {quantized.precision}"
+    return TITLES.get(name, name)
 
 
 def _headline(written: Mapping[str, Any]) -> dict[str, Any]:

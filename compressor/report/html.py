@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from compressor.report import figures, words
 from compressor.report.caveats import cell_name
-from compressor.report.markdown import company_in_words, fate
+from compressor.report.markdown import company_in_words, fate, ladder_rows
 
 MARKS = {
     "ship": ("yes", "✓", "Ship it"),
@@ -77,6 +77,7 @@ def html(document: Mapping[str, Any]) -> str:
         cell_name=cell_name,
         company_in_words=company_in_words,
         fate=fate,
+        ladder_rows=ladder_rows,
         # The two files are this package's own; the policy holds the script's hash.
         script=Markup(script),  # noqa: S704
         style=Markup(style),  # noqa: S704

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from compressor.artifacts import STUDENT_ONNX, TEACHER
 
 if TYPE_CHECKING:
-    from compressor.artifacts import QuantizedModel
+    from compressor.artifacts import Ladder, QuantizedModel
     from compressor.report.document import Findings
 
 
@@ -15,8 +16,20 @@ def quantization(quantized: QuantizedModel | None) -> dict[str, Any] | None:
     """How much of the encoder is in int8; ``None`` where nothing is."""
     if quantized is None:
         return None
-    names = ("target", "weight_type", "quantized", "expected", "agreement", "max_abs_difference")
-    return {name: getattr(quantized, name) for name in names}
+    names = ("target", "weight_type", "quantized", "expected", "agreement", "max_abs_difference", "mode", "precision")
+    return {
+        **{name: getattr(quantized, name) for name in names},
+        "kept_in_fp32": list(quantized.kept),
+        "targets": [asdict(claim) for claim in quantized.targets],
+    }
+
+
+def ladder(found: Ladder | None) -> dict[str, Any] | None:
+    """What was tried on the way from the asked file to the kept one; ``None`` where nothing was quantized."""
+    if found is None:
+        return None
+    effects = [{"product": module, "effect": effect} for module, effect in found.effects]
+    return {**asdict(found), "rungs": [asdict(rung) for rung in found.rungs], "effects": effects}
 
 
 def pruning(findings: Findings) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         "",
         *_behaviour(document),
         *(["", words.vocabulary(document["vocabulary"])] if document.get("vocabulary") else []),
+        *_ladder(document.get("ladder")),
         *_tuning(document.get("tuning")),
     ]
     for title, texts in (("Warnings", document["warnings"]), ("Caveats", document["caveats"])):
@@ -109,6 +110,37 @@ def _behaviour(document: Mapping[str, Any]) -> Iterator[str]:
         each = "; ".join(f"{escape(titles[row['model']])}: {company_in_words(row)}" for row in company)
         yield ""
         yield f"The same text alone, padded, or in a batch ({company[0]['rows']:,} test texts): {each}."
+
+
+def _ladder(ladder: Mapping[str, Any] | None) -> Iterator[str]:
+    if ladder is None:
+        return
+    yield from (
+        "",
+        f"### Ladder: {words.percent(ladder['max_drop'])} of {ladder['metric']} may be lost, "
+        f"{words.percent(ladder['max_flips'])} of decisions may flip",
+        "",
+        f"| rung | weights | {ladder['metric']}, {ladder['rows']:,} validation rows | drop | flips | size | |",
+        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
+    )
+    for cells in ladder_rows(ladder):
+        yield f"| {' | '.join(escape(cell) for cell in cells)} |"
+
+
+def ladder_rows(ladder: Mapping[str, Any]) -> list[list[str]]:
+    """Rungs as cells: name, weights, score, drop, flips, size, verdict."""
+    return [
+        [
+            rung["name"],
+            rung["detail"],
+            words.score(rung["score"], ladder["share"]),
+            "–" if rung["drop"] is None else words.changed(-rung["drop"], ladder["share"]),
+            words.percent(rung["flips"], 2),
+            words.megabytes(rung["size_bytes"]),
+            rung["verdict"] + (f": {rung['reason']}" if rung["reason"] else ""),
+        ]
+        for rung in ladder["rungs"]
+    ]
 
 
 def _tuning(tuning: Mapping[str, Any] | None) -> Iterator[str]:

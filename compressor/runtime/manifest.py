@@ -35,6 +35,8 @@ class FileEntry:
         size_bytes: Its size.
         precision: Of the weights in it, as in ``fp32`` or ``int8``; ``None`` where it holds none.
         target: Instruction set that its int8 weights were chosen for.
+        targets: Instruction set or provider to ``verified``, ``believed`` or ``doubted``, and why; empty where it does
+            not matter or is not known.
         temperature: What its logits are divided by, on request, so that a score says how often the label
             is right (Guo et al. 2017); ``None`` where none was fitted.
     """
@@ -44,6 +46,7 @@ class FileEntry:
     precision: str | None = None
     target: str | None = None
     temperature: float | None = None
+    targets: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,14 @@ class Manifest:
 
 
 def describe_file(
-    path: Path, precision: str | None = None, target: str | None = None, temperature: float | None = None
+    path: Path,
+    precision: str | None = None,
+    target: str | None = None,
+    temperature: float | None = None,
+    targets: Mapping[str, str] | None = None,
 ) -> FileEntry:
     """Measure a file for the manifest."""
-    return FileEntry(_sha256(path), path.stat().st_size, precision, target, temperature)
+    return FileEntry(_sha256(path), path.stat().st_size, precision, target, temperature, targets or {})
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:
@@ -249,7 +256,12 @@ def _entry(name: str, content: object, path: Path) -> FileEntry:
         precision=precision if isinstance(precision, str) else None,
         target=target if isinstance(target, str) else None,
         temperature=_temperature(name, content.get("temperature"), path),
+        targets=_targets(content.get("targets")),
     )
+
+
+def _targets(value: object) -> dict[str, str]:
+    return {str(name): str(told) for name, told in value.items()} if isinstance(value, dict) else {}
 
 
 def _temperature(name: str, value: object, path: Path) -> float | None:

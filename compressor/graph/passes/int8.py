@@ -12,7 +12,7 @@ in how activations are scaled:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,7 @@ def quantize_weight(weight: Array, limit: int, axis: int) -> tuple[npt.NDArray[n
     return np.clip(np.rint(weight / scale), -limit, limit).astype(np.int8), scale
 
 
-def rewrite(model: ir.Model, mode: str, limit: int) -> None:
+def rewrite(model: ir.Model, mode: str, limit: int, keep: Collection[str] = ()) -> None:
     """Quantize an encoder that ``fusion.fuse`` wrote, in place.
 
     The products of the layers become int8; so do the word embeddings, with one scale per row. The rest (the head,
@@ -78,8 +78,17 @@ def rewrite(model: ir.Model, mode: str, limit: int) -> None:
         model: The graph, with its encoder layers marked.
         mode: A key of ``MODES``.
         limit: Largest magnitude of a weight, 127 or less.
+        keep: Modules whose products stay in floating point.
     """
-    _Writer(model.graph, MODES[mode], limit).rewrite(model.metadata_props[LAYERS_KEY])
+    _Writer(model.graph, MODES[mode], limit).rewrite(model.metadata_props[LAYERS_KEY], keep)
+    RemoveUnusedNodesPass()(model)
+
+
+def shrink_tables(model: ir.Model) -> None:
+    """Store the word embeddings in int8 and other large tables in fp16, as ``rewrite`` does beside the products."""
+    writer = _Writer(model.graph, MODES["per-token"], 127)
+    writer.embeddings()
+    writer.halve()
     RemoveUnusedNodesPass()(model)
 
 
@@ -100,9 +109,9 @@ class _Writer:
         self.constants: dict[str, ir.Value] = {}
         self.quantized: dict[ir.Value, _Quantized] = {}
 
-    def rewrite(self, layers: str) -> None:
+    def rewrite(self, layers: str, keep: Collection[str]) -> None:
         for node in list(self.graph):
-            if not (node.name or "").startswith(f"{layers}."):
+            if not (node.name or "").startswith(f"{layers}.") or origin(node.name or "") in keep:
                 continue
             if node.op_type == "MatMul" and _array(node.inputs[1]) is not None:
                 _replace(

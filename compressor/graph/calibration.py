@@ -1,0 +1,100 @@
+"""Static int8: ranges of activations from training texts, and the graph that has them built in (QDQ)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compressor.graph.parity import Batch
+
+# The range that a hundredth of a per cent of the values leave; the largest value alone would decide otherwise.
+_PERCENTILE = 99.99
+_BINS = 2048
+_METADATA = ("onnx.infer", "onnxruntime.quant")
+
+
+class _Once:
+    """One batch, in the form that onnxruntime's calibrators read."""
+
+    def __init__(self, feed: dict[str, Any]) -> None:
+        self._feed: dict[str, Any] | None = feed
+
+    def get_next(self) -> dict[str, Any] | None:
+        feed, self._feed = self._feed, None
+        return feed
+
+
+def activation_ranges(path: Path, tensors: Collection[str], batches: Iterable[Batch]) -> Any:
+    """Observe activations, batch by batch: a histogram of each is kept, never the activations themselves.
+
+    Args:
+        path: A graph whose products are ``MatMul``.
+        tensors: Names of the activations.
+        batches: Training text, padded; consumed once.
+
+    Returns:
+        onnxruntime's ``TensorsData``: a symmetric range for each name.
+    """
+    from onnxruntime.quantization import CalibrationMethod
+    from onnxruntime.quantization.calibrate import create_calibrator
+
+    with tempfile.TemporaryDirectory(prefix="compressor-calibration-") as place:
+        calibrator = create_calibrator(
+            path,
+            ["MatMul"],
+            augmented_model_path=str(Path(place) / "observed.onnx"),
+            calibrate_method=CalibrationMethod.Percentile,
+            extra_options={"symmetric": True, "percentile": _PERCENTILE, "num_bins": _BINS},
+        )
+        names = {item.name for item in calibrator.infer_session.get_inputs()}
+        # Products of attention weights are MatMul as well; nobody asks for their ranges.
+        calibrator.tensors_to_calibrate &= set(tensors)
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints
+            for batch in batches:
+                feed = {name: np.asarray(array) for name, array in batch.items() if name in names}
+                calibrator.collect_data(_Once(feed))
+            return calibrator.compute_data()
+
+
+def quantize_static(
+    proto: Any, path: Path, nodes: Sequence[Any], batches: Iterable[Batch], *, reduce_range: bool
+) -> Any:
+    """Put the ranges of activations, and int8 weights per column, into a graph.
+
+    Args:
+        proto: The graph, an ``onnx.ModelProto`` with its shapes noted; changed in place.
+        path: The same on disk.
+        nodes: The ``MatMul`` nodes to quantize; each has a name of its own.
+        batches: Training text, padded.
+        reduce_range: Weights of 7 bits.
+    """
+    from onnxruntime.quantization import QDQQuantizer, QuantType
+
+    ranges = activation_ranges(path, {node.input[0] for node in nodes}, batches)
+    # Shapes are noted already, and the fused operators are unknown to the inference that would be run otherwise.
+    note = proto.metadata_props.add()
+    note.key, note.value = _METADATA
+    quantizer = QDQQuantizer(
+        proto,
+        per_channel=True,
+        reduce_range=reduce_range,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QInt8,
+        tensors_range=ranges,
+        nodes_to_quantize=[node.name for node in nodes],
+        nodes_to_exclude=[],
+        op_types_to_quantize=["MatMul"],
+        extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"], "ActivationSymmetric": True},
+    )
+    quantizer.quantize_model()
+    found = quantizer.model.model
+    kept = [item for item in found.metadata_props if item.key != _METADATA[0]]
+    del found.metadata_props[:]
+    found.metadata_props.extend(kept)
+    return found
