@@ -127,10 +127,10 @@ def _ratio(seconds: dict[str, dict[str, list[float]]], variant: str, stage: str)
 
 _INTRODUCTION = f"""
 One training step of the same student on the same batches of {BATCH}, kept soft labels and each preset, as times a step
-of plain fine-tuning (`--soft-weight 0 --hard-weight 1`, rows without soft labels) through the same engine: fresh processes
-in turn, equal threads (`python benchmarks/step_cost.py`, which writes this table with `--render`). Ratios are medians
-over steps, then the mean over rounds with its interval (95%), or the range of two rounds for presets; where a preset
-has two stages, both are shown. Goal for the default: at most {GOAL}x.
+of plain fine-tuning (`--soft-weight 0 --hard-weight 1`, rows without soft labels) through the same engine: fresh
+processes in turn, equal threads (`python benchmarks/step_cost.py`, which writes this table with `--render`). Ratios are
+medians over steps, then the mean over rounds with its interval (95%), or the range of two rounds for presets; where a
+preset has two stages, both are shown. Goal for the default: at most {GOAL}x.
 """
 _HEADER = (
     "| student | rows | threads | fine-tuning, ms | default | goal | distilbert | pkd | tinybert | minilm |\n"
