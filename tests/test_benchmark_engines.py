@@ -1,6 +1,8 @@
 """The engines: bound calls answer as plain ones do, and what needs a GPU is refused or skipped with its reason."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,11 +12,11 @@ from onnx import TensorProto, helper, save
 from onnxruntime import OrtValue
 
 from compressor.benchmark import engines
-from compressor.benchmark.binding import bound_call
 from compressor.benchmark.engines import Skipped, open_engine
 from compressor.benchmark.placement import PlacedNode
 from compressor.errors import ProviderError
 from compressor.runtime import open_session, session
+from compressor.runtime.binding import bound_call
 from compressor.tasks import TASKS
 from tests import deployed, tiny
 
@@ -39,13 +41,13 @@ def opened(tmp_path_factory):
 
 @pytest.mark.parametrize("shape", [(1, 8), (4, 12), (3, 5)])
 def test_a_bound_call_gives_the_answer_of_a_plain_one(opened, shape):
-    (bound,) = bound_call(opened.inner, ["logits"], "cpu")(feed(*shape))
+    (bound,) = bound_call(opened.inner, "cpu")(["logits"], feed(*shape))
     assert (bound.dtype, bound.shape) == (np.float32, (shape[0], 3))
     np.testing.assert_array_equal(bound, opened.run(feed(*shape)))
 
 
 def test_bound_calls_of_several_threads_do_not_mix_their_answers(opened):
-    call = bound_call(opened.inner, ["logits"], "cpu")
+    call = partial(bound_call(opened.inner, "cpu"), ["logits"])
     feeds = [feed(rows, 6) for rows in range(1, 9)] * 4
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(call, feeds))
@@ -62,8 +64,8 @@ def test_a_bound_call_copies_ids_to_the_device_and_waits_for_it_on_both_sides():
         synchronize_outputs=lambda: done.append("outputs there"),
         copy_outputs_to_cpu=lambda: done.append("copied") or [np.ones((1, 2), np.float16)],
     )
-    inner = SimpleNamespace(io_binding=lambda: binding, run_with_iobinding=lambda bound: done.append("run"))
-    (answer,) = bound_call(inner, ["logits"], "cpu")({"input_ids": np.ones((1, 4), np.int64)})
+    inner = SimpleNamespace(io_binding=lambda: binding, run_with_iobinding=lambda bound, options: done.append("run"))
+    (answer,) = bound_call(inner, "cpu")(["logits"], {"input_ids": np.ones((1, 4), np.int64)})
     assert done == [
         ("in", "input_ids", "cpu"), ("out", "logits", "cpu", 0), "inputs there", "run", "outputs there", "copied",
     ]  # fmt: skip
@@ -85,10 +87,8 @@ def pretended(monkeypatch, tmp_path):
                 get_providers=lambda: [CUDA, "CPUExecutionProvider"],
                 get_inputs=real.inner.get_inputs,
                 get_session_options=real.inner.get_session_options,
-                io_binding=real.inner.io_binding,
-                run_with_iobinding=real.inner.run_with_iobinding,
             )
-            return SimpleNamespace(inner=inner, outputs=real.outputs, run=lambda fed: pytest.fail("not bound"))
+            return replace(real, provider=provider, inner=inner, _call=session._caller(real.inner, provider))
 
         monkeypatch.setattr(session, "open_session", open_on_cpu)
         monkeypatch.setattr(engines, "read_placement", lambda inner: nodes)

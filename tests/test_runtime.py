@@ -174,7 +174,7 @@ def test_a_long_list_runs_as_one_batch_on_each_core_and_gets_the_same_answers(
     assert not opened  # a short list is not worth a second session
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(wide.logits, [TEXTS] * 4))
-    assert opened == [{"threads": 1}]  # callers share it
+    assert opened == [{"threads": 1, "kept": None}]  # callers share it
     for found in answers:
         np.testing.assert_allclose(found, predict.logits(TEXTS), atol=1e-5)
 
@@ -195,7 +195,7 @@ def test_a_large_file_is_held_twice_only_on_request(original: Path, monkeypatch:
 
 def test_an_error_in_one_of_many_batches_reaches_the_caller(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wide = Predictor(original, threads=2, max_batch_tokens=32)
-    monkeypatch.setattr(lanes, "open_session", lambda path, threads: open_session(path.parent / "nowhere.onnx"))
+    monkeypatch.setattr(lanes, "open_session", lambda path, **_: open_session(path.parent / "nowhere.onnx"))
     with pytest.raises(ManifestError, match=r"nowhere\.onnx"):
         wide(TEXTS)
 

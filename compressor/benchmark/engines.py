@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from compressor.benchmark.binding import bound_call
 from compressor.benchmark.placement import check_placement, nodes_by_provider, read_placement
 from compressor.benchmark.plan import EXECUTION_PROVIDERS, Kind, Precision, Provider
 from compressor.errors import BenchmarkError, ProviderError
@@ -122,11 +121,7 @@ def _open_onnx(path: Path, provider: Provider, threads: int, fed: tuple[str, ...
         raise BenchmarkError(f"torch was imported in the process that measures {path.name}.")
     pool = session.inner.get_session_options().intra_op_num_threads
     return Engine(
-        call=(
-            (lambda feed: session.run_all(feed, outputs))
-            if provider == "cpu"
-            else bound_call(session.inner, outputs, provider)
-        ),
+        call=lambda feed: session.run_all(feed, outputs),
         prepare=prepare,
         inputs=tuple(types),
         provider=provider,

@@ -18,7 +18,7 @@ from compressor.errors import FusionError, StageError
 from compressor.events import Listener, Note, Warned, ignore
 from compressor.graph import files as onnx_files
 from compressor.graph import fusion, parity
-from compressor.runtime.session import FAILURES
+from compressor.runtime.warm import FAILURES
 from compressor.tasks import TASKS, Task
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from compressor.graph import files as onnx_files
 from compressor.graph.agreement import Agreement
 from compressor.graph.modes import MODES, Calibration, Plan
 from compressor.runtime.machine import detect_target
-from compressor.runtime.session import FAILURES
+from compressor.runtime.warm import FAILURES
 from compressor.tasks import TASKS, Task
 
 WARN_BELOW_AGREEMENT = 0.98

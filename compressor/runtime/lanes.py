@@ -71,7 +71,7 @@ class Lanes:
     def _one_thread(self) -> Session:
         with self._opening:
             if self._narrow is None:
-                self._narrow = open_session(self._whole.path, threads=1)
+                self._narrow = open_session(self._whole.path, threads=1, kept=self._whole.kept)
             return self._narrow
 
 

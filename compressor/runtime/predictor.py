@@ -14,8 +14,10 @@ from compressor.errors import ManifestError, UserError
 from compressor.runtime.batches import INPUTS, batches, feeds
 from compressor.runtime.kinds import WAYS, Asked, Floats, Model, Wish, read, takes, width
 from compressor.runtime.lanes import Lanes
-from compressor.runtime.manifest import MANIFEST, TOKENIZER, Manifest, locate, read_manifest, verify
+from compressor.runtime.manifest import MANIFEST, TOKENIZER, Manifest, locate, read_manifest
+from compressor.runtime.manifest import verify as check
 from compressor.runtime.session import Provider, Session, open_session
+from compressor.runtime.warm import kept_graph
 from compressor.runtime.windows import Window
 from compressor.tasks import NAMES, TASKS, Kind, kinds_of
 
@@ -38,6 +40,8 @@ class Predictor:
             order stay.
         parallel_batches: Run the batches of a long list side by side, each on one core, which takes a second copy of
             the weights in memory. Default: where the file has at most 256 MB.
+        warm_start: A folder that keeps the graph as onnxruntime has optimised it for this machine, for the next
+            process. ``verify`` looks at the model that the graph was made from: protect this folder as that one.
 
     Attributes:
         kind: Of the task, as in ``compressor.tasks``.
@@ -63,6 +67,7 @@ class Predictor:
         max_batch_tokens: int | None = None,
         calibrated: bool = False,
         parallel_batches: bool | None = None,
+        warm_start: str | Path | None = None,
     ) -> None:
         if batch_size < 1 or (max_batch_tokens is not None and max_batch_tokens < 1):
             raise UserError(
@@ -75,11 +80,14 @@ class Predictor:
         self._way = WAYS[self.kind]
         name = _choose(self.folder, self.manifest, model)
         self.temperature = _temperature(self.folder, self.manifest, name) if calibrated else 1.0
+        files = _files(self.manifest, name)
         if verify:
-            _verify(self.folder, self.manifest, name)
+            check(self.folder, self.manifest, [*files, TOKENIZER])
+        sha256 = [self.manifest.files[file].sha256 for file in files]
+        kept = None if warm_start is None else kept_graph(Path(warm_start), sha256, provider)
         self._model = Model.of(self.manifest, _open_tokenizer(self.folder, self.manifest, self.kind))
         self.takes = takes(self._model)
-        self.session = open_session(locate(self.folder, name), provider=provider, threads=threads)
+        self.session = open_session(locate(self.folder, name), provider=provider, threads=threads, kept=kept)
         _match(self.session, self.manifest)
         self._lanes = Lanes(self.session, parallel_batches)
         self._batch_size = batch_size
@@ -252,11 +260,10 @@ def _temperature(folder: Path, manifest: Manifest, name: str) -> float:
     return found
 
 
-def _verify(folder: Path, manifest: Manifest, name: str) -> None:
+def _files(manifest: Manifest, name: str) -> list[str]:
     # Only what is loaded, so that a folder may be deployed without the other weights. A large model
     # keeps its weights in files named after it.
-    beside = [other for other in manifest.files if other.startswith((f"{name}.", f"{name}_"))]
-    verify(folder, manifest, [name, *beside, TOKENIZER])
+    return [name, *(other for other in manifest.files if other.startswith((f"{name}.", f"{name}_")))]
 
 
 def _open_tokenizer(folder: Path, manifest: Manifest, kind: Kind) -> Tokenizer:

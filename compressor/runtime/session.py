@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,27 +13,14 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as _raised
 
 from compressor.errors import CompressorError, ManifestError, ProviderError, UserError
+from compressor.runtime import warm
+from compressor.runtime.binding import bound_call
 from compressor.runtime.machine import available_cores, has_vnni
+from compressor.runtime.warm import FAILURES
 
 Provider = Literal["cpu", "cuda"]
 
 PROVIDERS: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-
-# onnxruntime's exceptions have no common base below Exception.
-FAILURES: tuple[type[Exception], ...] = (
-    _raised.EPFail,
-    _raised.EngineError,
-    _raised.Fail,
-    _raised.InvalidArgument,
-    _raised.InvalidGraph,
-    _raised.InvalidProtobuf,
-    _raised.NoModel,
-    _raised.NoSuchFile,
-    _raised.NotImplemented,
-    _raised.RuntimeException,
-    RuntimeError,
-    ValueError,
-)
 
 # A failing call is logged and raised; the exception says it all.
 _FATAL = 4
@@ -50,6 +37,7 @@ class Session:
         inputs: Names of the model's inputs, in its order.
         outputs: Names of the model's outputs, in its order.
         inner: onnxruntime's own session.
+        kept: Where its optimised graph is kept, if anywhere.
     """
 
     path: Path
@@ -58,7 +46,8 @@ class Session:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     inner: onnxruntime.InferenceSession = field(repr=False)
-    _options: onnxruntime.RunOptions = field(repr=False)
+    kept: Path | None
+    _call: Callable[[Sequence[str], Mapping[str, Any]], Sequence[Any]] = field(repr=False)
 
     def run(self, feeds: Mapping[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
         """Compute the model's first output.
@@ -90,7 +79,7 @@ class Session:
             CompressorError: onnxruntime refused the call.
         """
         try:
-            found = self.inner.run(list(names or self.outputs), feeds, self._options)
+            found = self._call(list(names or self.outputs), feeds)
         except FAILURES as error:
             shapes = ", ".join(f"{name} {'x'.join(map(str, value.shape))}" for name, value in feeds.items())
             raise CompressorError(f"{self.path} failed on {shapes}: {_reason(error)}") from error
@@ -98,7 +87,12 @@ class Session:
 
 
 def open_session(
-    path: Path, *, provider: Provider = "cpu", threads: int | None = None, record_placement: bool = False
+    path: Path,
+    *,
+    provider: Provider = "cpu",
+    threads: int | None = None,
+    record_placement: bool = False,
+    kept: Path | None = None,
 ) -> Session:
     """Load an ONNX model.
 
@@ -107,6 +101,8 @@ def open_session(
         provider: Where it must run; there is no silent fall-back.
         threads: Threads of one call. Default: the cores that this process may use.
         record_placement: Let ``inner.get_provider_graph_assignment_info()`` tell which node runs where.
+        kept: A file for the graph as onnxruntime has optimised it, which is loaded in place of ``path`` where it
+            stands, and written where it does not. The caller names it after what it depends on: ``warm.kept_graph``.
 
     Raises:
         ManifestError: The file is missing or is not a model that this onnxruntime can load.
@@ -118,13 +114,7 @@ def open_session(
     wanted = _available(provider)
     count = threads or available_cores()
     try:
-        inner = onnxruntime.InferenceSession(
-            str(path),
-            _options(count, record_placement),
-            providers=wanted,
-            # Otherwise a provider that fails is replaced by the CPU, with a message on stdout.
-            enable_fallback=0,
-        )
+        inner = warm.start(path, kept, lambda: _options(count, record_placement), wanted)
     except FAILURES as error:
         if provider != "cpu" and not isinstance(error, (_raised.InvalidProtobuf, _raised.NoSuchFile)):
             raise ProviderError(f"The {provider} provider failed to start: {_reason(error)}", _CUDA_REMEDY) from error
@@ -140,7 +130,8 @@ def open_session(
         inputs=tuple(item.name for item in inner.get_inputs()),
         outputs=tuple(item.name for item in inner.get_outputs()),
         inner=inner,
-        _options=_run_options(provider),
+        kept=kept,
+        _call=_caller(inner, provider),
     )
 
 
@@ -196,6 +187,15 @@ def _options(threads: int, record_placement: bool) -> onnxruntime.SessionOptions
         # weights are left alone. With VNNI it would only cost speed, so it is not set there.
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
+
+
+def _caller(
+    inner: onnxruntime.InferenceSession, provider: Provider
+) -> Callable[[Sequence[str], Mapping[str, Any]], Sequence[Any]]:
+    options = _run_options(provider)
+    if provider == "cpu":
+        return lambda names, feeds: inner.run(names, feeds, options)
+    return bound_call(inner, provider, options)
 
 
 def _run_options(provider: Provider) -> onnxruntime.RunOptions:
