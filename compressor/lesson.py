@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor import data, embedded, kept, student, teacher, trimming, tuning
+from compressor import data, embedded, enriching, kept, student, teacher, trimming, tuning
 from compressor.artifacts import SPLITS
 from compressor.aside import one_at_a_time
 from compressor.evaluation import metrics
@@ -78,6 +78,7 @@ def find_teacher(recipe: Recipe, listen: Listener) -> Candidate:
     )
     plan_student(recipe, facts)
     trimming.check(recipe, facts)
+    enriching.check(recipe, facts)
     usual = _USUAL_LENGTH.get(facts.task.kind, facts.max_length)
     longest = min(recipe.data.max_seq_length or usual, facts.max_length)
     return Candidate(checkpoint, facts, source, data_name, longest)
@@ -133,7 +134,8 @@ def read_material(recipe: Recipe, candidate: Candidate, listen: Listener) -> tup
         doc_stride=recipe.data.doc_stride,
         seed=recipe.seed,
     )
-    corpus = replace(corpus, source=candidate.data_name)
+    # Tokenised before the rows without labels are there: a teacher's head is trained on the labelled ones alone.
+    corpus = enriching.read(recipe, replace(corpus, source=candidate.data_name), listen)
     # On the right whatever the tokenizer says: so does the runtime, and positions are counted from the first token.
     return candidate, Material(corpus, tokenized, Collator(facts.tokenizer.pad_token_id))
 

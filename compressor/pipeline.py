@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor import benchmark, delivery, environment, folder, lesson, practice, report, trial, trimming
+from compressor import benchmark, delivery, enriching, environment, folder, lesson, practice, report, trial, trimming
 from compressor.artifacts import STUDENT_ONNX, TEACHER_ONNX, Run
 from compressor.aside import beside
 from compressor.events import Listener, ignore
@@ -52,6 +52,10 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
         candidate, material = lesson.read_material(recipe, candidate, journal)
 
     tutor, tutor_curve = lesson.teach_teacher(recipe, candidate, material, journal)
+
+    if enriching.is_wanted(recipe):
+        with journal.stage("more texts", " and ".join(enriching.in_words(recipe))):
+            material = enriching.extend(recipe, candidate, tutor, material, journal)
 
     with journal.stage("soft labels", "what the teacher answers to every text"):
         answers = lesson.ask_teacher(recipe, tutor, material, journal)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from compressor.benchmark import encoder_flops
+from compressor.enriching import in_words
 from compressor.events import Listener, ignore
 from compressor.heads import build
 from compressor.lesson import default_output, find_teacher, plan_student
@@ -32,6 +33,7 @@ class Plan:
         flops: Length in tokens to the estimated FLOPs of one text, teacher and student.
         chosen_by_trying: ``--layer-selection auto``: ``layer_map`` is not known before.
         trials: Short trainings before the long one; ``None`` for none.
+        added: Texts beside the labelled ones, in words.
     """
 
     teacher: str
@@ -48,6 +50,7 @@ class Plan:
     output_dir: Path
     chosen_by_trying: bool = False
     trials: int | None = None
+    added: tuple[str, ...] = ()
 
     def lines(self) -> list[tuple[str, str]]:
         """Say it in words: (topic, text) pairs."""
@@ -58,6 +61,7 @@ class Plan:
             ("teacher", f"{self.teacher}: {self.teacher_layers} layers, {self.teacher_parameters / 1e6:.1f} M weights"),
             ("", "has a head for the task" if self.has_head else "has no head for the task: it is fine-tuned first"),
             ("data", self.data),
+            *(("", f"and {text}") for text in self.added),
             (
                 "student",
                 f"{self.student_layers} layers ({copied}), {self.student_parameters / 1e6:.1f} M weights",
@@ -124,4 +128,5 @@ def plan(recipe: Recipe, listen: Listener = ignore) -> Plan:
         output_dir=recipe.output_dir or default_output(candidate, recipe),
         chosen_by_trying=recipe.student.layer_selection == "auto",
         trials=recipe.tune.trials,
+        added=tuple(in_words(recipe)),
     )

@@ -120,8 +120,10 @@ def prepare(
 
 
 def _needed(corpus: Corpus, source: str) -> Iterator[str]:
-    for row in _rows(corpus.splits["train"]):
-        yield from row
+    added = (corpus.added.split,) if corpus.added is not None else ()
+    for split in (corpus.splits["train"], *added):
+        for row in _rows(split):
+            yield from row
     if source != TRAIN:
         yield from vocabulary.read_texts(Path(source).expanduser())
 

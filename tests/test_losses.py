@@ -62,6 +62,18 @@ def test_hard_label_is_the_mean_negative_log_probability_of_the_truth():
     assert torch.allclose(losses.hard_label(logits, labels), reference)
 
 
+def test_rows_without_label_add_nothing_to_losses_of_labels():
+    logits, nan = torch.randn(4, 3, requires_grad=True), float("nan")
+    one = losses.hard_label(logits, torch.tensor([2, -100, -100, 0]))
+    assert torch.allclose(one, losses.hard_label(logits[[0, 3]], torch.tensor([2, 0])) / 2)
+    many = losses.hard_label_bce(logits, torch.tensor([[1.0, 0.0, 1.0], *[[nan] * 3] * 3]))
+    assert torch.allclose(many, losses.hard_label_bce(logits[:1], torch.tensor([[1.0, 0.0, 1.0]])) / 4)
+    assert losses.hard_label(logits, torch.full((4,), -100)) == 0
+    (many + one).backward()
+    assert bool(logits.grad.isfinite().all())
+    assert not logits.grad[1].any()
+
+
 def test_hidden_cosine_ignores_padding():
     student, teacher = torch.randn(2, 4, 8), torch.randn(2, 4, 8)
     mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0]])

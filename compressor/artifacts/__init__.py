@@ -1,6 +1,6 @@
 """The values that travel between the stages. Frozen; heavy types are named, never imported."""
 
-from compressor.artifacts.data import SPLITS, Corpus, Split, SplitName, Tokenized
+from compressor.artifacts.data import SPLITS, Added, Addition, Corpus, Split, SplitName, Tokenized
 from compressor.artifacts.measurements import (
     STUDENT_INT8,
     STUDENT_ONNX,
@@ -38,6 +38,8 @@ __all__ = [
     "STUDENT_ONNX",
     "TEACHER",
     "TEACHER_ONNX",
+    "Added",
+    "Addition",
     "Benchmark",
     "CompanyDrift",
     "Corpus",

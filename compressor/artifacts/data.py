@@ -40,6 +40,38 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Addition:
+    """Rows of one origin that only the teacher labels.
+
+    Attributes:
+        kind: ``unlabelled`` (from a file) or ``augmented`` (altered copies of training rows).
+        rows: How many joined the training rows.
+        source: The file; for copies, how they were altered, in words.
+        held_out: Left out because validation or test rows say the same.
+        repeated: Left out because a training row, or a row before it, says the same.
+    """
+
+    kind: Literal["unlabelled", "augmented"]
+    rows: int
+    source: str
+    held_out: int = 0
+    repeated: int = 0
+
+
+@dataclass(frozen=True)
+class Added:
+    """Rows that the student learns from beside the training rows, by its teacher's answers alone.
+
+    Attributes:
+        split: The rows; instead of labels they have what stands for none: ``IGNORED``, NaN, or no words.
+        parts: Where they are from, in their order.
+    """
+
+    split: Split
+    parts: tuple[Addition, ...]
+
+
+@dataclass(frozen=True)
 class Corpus:
     """A dataset as read: three splits and the meaning of its label ids.
 
@@ -50,6 +82,8 @@ class Corpus:
         fingerprint: sha256 over texts, labels and label names of all splits.
         notes: What was decided while reading (splits carved out, rows dropped), for the report.
         task: What the rows are for.
+        added: Further rows to train the student on, which nobody has labelled. They count for neither ``splits`` nor
+            ``fingerprint``, and for everything that is made of the rows for the student.
     """
 
     splits: Mapping[SplitName, Split]
@@ -58,11 +92,12 @@ class Corpus:
     fingerprint: str
     notes: tuple[str, ...] = ()
     task: Task = TASKS["single-label"]
+    added: Added | None = None
 
 
 @dataclass(frozen=True)
 class Tokenized:
-    """A corpus as token ids, memory-mapped.
+    """A corpus as token ids, memory-mapped; rows that were added stand behind the training rows.
 
     A row of a tokenised split is a text or pair, except for question answering, where a long context becomes several
     windows, and for fill-mask, where texts are joined and cut into blocks.
@@ -78,7 +113,7 @@ class Tokenized:
             one list of twice the tokens).
         input_names: Inputs that the tokenizer makes and the model uses, in the model's order.
         max_length: Longest sequence in tokens after truncation, special tokens included.
-        fingerprint: sha256 over the corpus, the tokenizer and ``max_length``.
+        fingerprint: sha256 over the corpus with what was added, the tokenizer and ``max_length``.
         truncated: Rows per split that lost tokens.
     """
 

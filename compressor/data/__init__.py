@@ -5,5 +5,19 @@ from compressor.data.detect import detect_problem_type
 from compressor.data.held_out import HeldOut, read_held_out
 from compressor.data.splits import stratified_sample
 from compressor.data.tokens import tokenize
+from compressor.data.unlabelled import KINDS, Row, add, find_unlabelled, read_unlabelled, rows_of
 
-__all__ = ["HeldOut", "detect_problem_type", "read_corpus", "read_held_out", "stratified_sample", "tokenize"]
+__all__ = [
+    "KINDS",
+    "HeldOut",
+    "Row",
+    "add",
+    "detect_problem_type",
+    "find_unlabelled",
+    "read_corpus",
+    "read_held_out",
+    "read_unlabelled",
+    "rows_of",
+    "stratified_sample",
+    "tokenize",
+]

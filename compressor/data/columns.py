@@ -110,6 +110,24 @@ def chooser(recipe: DataRecipe, more: Sequence[str] = (), kind: Kind = "single-l
     return named
 
 
+def unlabelled_chooser(recipe: DataRecipe, kind: Kind) -> Chooser:
+    """Return the same for rows without labels, of which a column of labels is not read.
+
+    Args:
+        recipe: Names columns, or leaves them to convention.
+        kind: What the rows are for.
+    """
+
+    def named(place: str, columns: Sequence[str]) -> Chosen:
+        table = _Table(place, columns)
+        if kind == "token-classification" and (recipe.tokens_column is not None or table.has_any(TOKENS_COLUMNS)):
+            return Chosen(table.find("tokens", recipe.tokens_column, TOKENS_COLUMNS))
+        text, pair, note = _texts(table, recipe)
+        return Chosen(text, None, pair, note=note)
+
+    return named
+
+
 _Choose = Callable[[_Table, DataRecipe], Chosen]
 
 

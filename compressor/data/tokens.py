@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressor.artifacts import SPLITS, Corpus, SplitName, Tokenized
+from compressor.artifacts import SPLITS, Corpus, Split, SplitName, Tokenized
 from compressor.aside import read_seal, seal, write_aside
 from compressor.data.encoding import ENCODINGS, Batch, Settings
 from compressor.errors import DataError
@@ -96,7 +96,7 @@ def _write(corpus: Corpus, settings: Settings, folder: Path, listen: Listener) -
     encoding = ENCODINGS[corpus.task.kind]
     truncated: dict[SplitName, int] = dict.fromkeys(SPLITS, 0)
     notes = []
-    done, total = 0, sum(len(corpus.splits[split].texts) for split in SPLITS)
+    done, total = 0, sum(len(part.texts) for split in SPLITS for part in _parts(corpus, split))
     for split in SPLITS:
         counts: dict[str, int] = {}
         schema = pa.schema(
@@ -119,9 +119,16 @@ def _write(corpus: Corpus, settings: Settings, folder: Path, listen: Listener) -
 
 
 def _batches(corpus: Corpus, split: SplitName, settings: Settings) -> Iterator[Batch]:
-    for batch in ENCODINGS[corpus.task.kind].encode(corpus.splits[split], split, settings):
-        batch.columns["length"] = [len(row) for row in batch.columns["input_ids"]]
-        yield batch
+    for part in _parts(corpus, split):
+        for batch in ENCODINGS[corpus.task.kind].encode(part, split, settings):
+            batch.columns["length"] = [len(row) for row in batch.columns["input_ids"]]
+            yield batch
+
+
+def _parts(corpus: Corpus, split: SplitName) -> Sequence[Split]:
+    """The rows of a split as they are tokenised: what was added stands behind the training rows."""
+    added = (corpus.added.split,) if corpus.added is not None and split == "train" else ()
+    return (corpus.splits[split], *added)
 
 
 def _fingerprint(corpus: Corpus, settings: Settings) -> str:
@@ -139,5 +146,7 @@ def _fingerprint(corpus: Corpus, settings: Settings) -> str:
         "max_length": settings.max_length,
         # Nothing for single labels, so that what was kept before there were other kinds is found again.
         **ENCODINGS[corpus.task.kind].key(settings),
+        # Labels are left out: these rows have none.
+        **({"added": [corpus.added.split.texts, corpus.added.split.pairs]} if corpus.added is not None else {}),
     }
     return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()

@@ -69,6 +69,18 @@ class DataRecipe(Section):
         ge=0,
         description="Tokens that two windows of a long context share, for question answering.",
     )
+    unlabelled: Annotated[str | None, Flag("unlabelled")] = Field(
+        default=None,
+        min_length=1,
+        description="More texts to distil on, labelled by the teacher alone: a plain text file with one on each line, "
+        "or a CSV, TSV, JSONL or Parquet file with the columns that the texts of --data have.",
+    )
+    augment: Annotated[int, Flag("augment")] = Field(
+        default=0,
+        ge=0,
+        description="Altered copies of each training text, labelled by the teacher alone. Words are replaced by what "
+        "the teacher's own masked-language-model head proposes, or by near ones in its embeddings.",
+    )
     validation_fraction: Annotated[float, Flag("validation-fraction")] = Field(
         default=0.1, gt=0, lt=0.5, description="Share of the training rows held out where there is no validation split."
     )

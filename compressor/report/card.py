@@ -137,6 +137,8 @@ def _steps(document: Mapping[str, Any]) -> Iterator[str]:
     layers, recipe = document["layer_map"], document["recipe"]
     if document["teacher"]["fine_tuned"]:
         yield "- The teacher had no head for the task: it was fine-tuned on the training split."
+    for part in document["data"].get("added", []):
+        yield f"- {escape(words.addition(part))}"
     copied = ", ".join(map(str, layers["copied_from"]))
     yield (
         f"- The student starts from teacher layers {copied}." if copied else "- The student starts from random weights."

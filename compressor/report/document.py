@@ -280,6 +280,7 @@ def _data(findings: Findings) -> dict[str, Any]:
         "fingerprint": corpus.fingerprint,
         "labels": list(corpus.labels),
         "rows": {name: len(split.texts) for name, split in corpus.splits.items()},
+        "added": [asdict(part) for part in corpus.added.parts] if corpus.added else [],
         "majority": findings.evaluation.majority,
         "max_length": findings.max_length,
         "truncated": dict(findings.truncated),

@@ -87,6 +87,7 @@ def html(document: Mapping[str, Any]) -> str:
 
 
 _WORDS = (
+    "addition",
     "percent",
     "percents",
     "vocabulary",

@@ -25,6 +25,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         "",
         *_behaviour(document),
         *(["", words.vocabulary(document["vocabulary"])] if document.get("vocabulary") else []),
+        *(line for part in document["data"].get("added", []) for line in ("", escape(words.addition(part)))),
         *_ladder(document.get("ladder")),
         *_tuning(document.get("tuning")),
     ]

@@ -92,6 +92,26 @@ def p_is(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {p_value(value)}"
 
 
+def addition(part: Mapping[str, Any]) -> str:
+    """Which rows joined the training rows without labels.
+
+    Args:
+        part: As ``report.json`` has it under ``data.added``.
+    """
+    origin = f"of {part['source']}" if part["kind"] == "unlabelled" else f"altered ({part['source']})"
+    left = [
+        f"{count:,} {reason}"
+        for count, reason in (
+            (part["held_out"], "equal to validation or test rows"),
+            (part["repeated"], "equal to other training rows"),
+        )
+        if count
+    ]
+    return f"{part['rows']:,} rows {origin} were learnt from without labels, by the teacher's answers alone" + (
+        f"; left out: {' and '.join(left)}." if left else "."
+    )
+
+
 def vocabulary(found: Mapping[str, Any]) -> str:
     """What was taken out of a vocabulary, and what that changes.
 

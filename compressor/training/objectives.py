@@ -169,7 +169,9 @@ def _value_soft(found: Found, batch: Batch, recipe: DistillRecipe) -> Tensor:
 
 
 def _value_hard(found: Found, batch: Batch) -> Tensor:
-    return losses.regression_mse(found[0].squeeze(-1), batch["labels"])
+    own, labels = found[0].squeeze(-1), batch["labels"]
+    # A row without label counts as one that is right: its gradient is 0, and the others weigh what they would alone.
+    return losses.regression_mse(own, torch.where(labels.isnan(), own.detach(), labels))
 
 
 # --- tokens ---------------------------------------------------------------------------------
@@ -188,7 +190,9 @@ def _tokens_logit(found: Found, batch: Batch) -> Tensor:
 
 
 def _tokens_hard(found: Found, batch: Batch) -> Tensor:
-    return losses.hard_token_label(found[0], batch["labels"], IGNORED)
+    labelled = (batch["labels"] != IGNORED).any(dim=-1)
+    # The mean is over tokens that have labels: fewer rows of them would weigh more.
+    return losses.hard_token_label(found[0], batch["labels"], IGNORED) * labelled.float().mean()
 
 
 def _tokens_agree(found: Found, batch: Batch) -> Figures:

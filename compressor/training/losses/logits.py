@@ -58,8 +58,8 @@ def logit_mse(student: Float[Tensor, "batch labels"], teacher: Float[Tensor, "ba
 
 
 def hard_label(student: Float[Tensor, "batch labels"], labels: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """Cross-entropy with the true labels, mean over the batch."""
-    return functional.cross_entropy(student, labels)
+    """Cross-entropy with the true labels, mean over the batch; a row without label, -100, adds 0 to it."""
+    return functional.cross_entropy(student, labels, ignore_index=-100, reduction="sum") / len(labels)
 
 
 def soft_label_bce(
@@ -80,8 +80,9 @@ def soft_label_bce(
 
 
 def hard_label_bce(student: Float[Tensor, "batch labels"], labels: Float[Tensor, "batch labels"]) -> Float[Tensor, ""]:
-    """Binary cross-entropy with the true labels, 0 or 1 each; mean over batch and labels."""
-    return functional.binary_cross_entropy_with_logits(student, labels)
+    """Binary cross-entropy with the true labels, 0 or 1 each; mean over batch and labels, to which NaN adds 0."""
+    known = (~labels.isnan()).to(student.dtype)
+    return functional.binary_cross_entropy_with_logits(student, labels.nan_to_num(), weight=known)
 
 
 def regression_mse(student: Float[Tensor, "*rows"], teacher: Float[Tensor, "*rows"]) -> Float[Tensor, ""]:

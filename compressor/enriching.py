@@ -1,0 +1,201 @@
+"""``--unlabelled`` and ``--augment``: more rows for the student than are labelled, answered by its teacher alone.
+
+The teacher is trained, and everything is judged, on the labelled rows as they are. Only what is made of the rows for
+the student changes: its token ids have a fingerprint of their own, which names the soft labels and the trainings too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from compressor import augmentation, data, kept, teacher
+from compressor.aside import one_at_a_time
+from compressor.errors import RecipeError, UserError
+from compressor.events import Note
+from compressor.report import words
+from compressor.training.engine import resolve_device
+from compressor.training.masking import mask_token_of
+from compressor.training.objectives import asks_teacher
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from compressor.artifacts import Corpus, Teacher
+    from compressor.events import Listener
+    from compressor.lesson import Candidate, Material
+    from compressor.recipe import Recipe
+    from compressor.tasks import Kind
+    from compressor.teacher import TeacherFacts
+    from compressor.teacher.checkpoint import Checkpoint
+
+_FORMAT = 1
+
+NEIGHBOURS, MASKED = "neighbours in the word embeddings", "the masked-language-model head"
+_SHARES = {NEIGHBOURS: 0.4, MASKED: 0.15}
+"""Of the words: as TinyBERT has it, and as masked language models learn it."""
+
+_REFUSED: dict[Kind, str] = {
+    "question-answering": "an answer needs a question and a context, and its place in it",
+    "fill-mask": "plain text is its own label: put all texts into --data",
+}
+_SPANS: dict[Kind, str] = {
+    "token-classification": "altered words would have to keep their tags",
+    "question-answering": "an altered context would have to keep the place of its answer",
+    "fill-mask": "other words are masked in every epoch already",
+}
+
+
+def is_wanted(recipe: Recipe) -> bool:
+    """Tell whether the student is to have more rows."""
+    return recipe.data.unlabelled is not None or recipe.data.augment > 0
+
+
+def check(recipe: Recipe, facts: TeacherFacts) -> None:
+    """Make sure, before anything is trained, that the task can learn from rows without labels.
+
+    Raises:
+        RecipeError: It cannot, or no loss of the recipe asks the teacher.
+        DataError: There is no such file.
+    """
+    if not is_wanted(recipe):
+        return
+    kind = facts.task.kind
+    for flag, given, reasons in (
+        ("--unlabelled", recipe.data.unlabelled is not None, _REFUSED),
+        ("--augment", recipe.data.augment > 0, _SPANS),
+    ):
+        if given and kind in reasons:
+            able = ", ".join(name for name in data.KINDS if name not in reasons)
+            raise RecipeError(
+                f"{flag} does not go with {kind}: {reasons[kind]}.", f"It works for {able}. Drop {flag} here."
+            )
+    if not asks_teacher(recipe.distill) and not recipe.distill.has_hints:
+        raise RecipeError(
+            "Rows without labels teach by the teacher's answers, but --soft-weight and --logit-weight are 0.",
+            "Give one of them a weight above 0, or drop --unlabelled and --augment.",
+        )
+    if recipe.data.unlabelled is not None:
+        data.find_unlabelled(recipe.data.unlabelled)
+
+
+def read(recipe: Recipe, corpus: Corpus, listen: Listener) -> Corpus:
+    """Read the texts without labels, if there are any, and put them beside the training rows.
+
+    Raises:
+        DataError: As in ``data.read_unlabelled``.
+    """
+    source = recipe.data.unlabelled
+    return corpus if source is None else data.read_unlabelled(recipe.data, source, corpus, listen)
+
+
+def extend(recipe: Recipe, candidate: Candidate, tutor: Teacher, material: Material, listen: Listener) -> Material:
+    """Add altered copies of the training rows, and tokenise all that the student is to learn from.
+
+    Args:
+        recipe: Says what is added.
+        candidate: The teacher as it was found; its checkpoint may have a head for masked words.
+        tutor: The teacher as it teaches.
+        material: The labelled rows, and the ones that were read without labels.
+        listen: Told of what was added and left out.
+
+    Returns:
+        The material with the added rows; as it was where nothing is wanted.
+    """
+    if not is_wanted(recipe):
+        return material
+    corpus, tokenized = material.corpus, material.tokenized
+    if recipe.data.augment > 0:
+        copies, method = _copies(recipe, candidate, tutor, corpus, tokenized.max_length, listen)
+        corpus = data.add(corpus, copies, "augmented", f"{recipe.data.augment} copies each, by {method}")
+    for part in corpus.added.parts if corpus.added is not None else ():
+        listen(Note(words.addition(asdict(part))))
+    again = data.tokenize(
+        corpus,
+        tutor.tokenizer,
+        tokenized.input_names,
+        tokenized.max_length,
+        recipe.cache_dir.expanduser(),
+        listen,
+        doc_stride=recipe.data.doc_stride,
+        seed=recipe.seed,
+    )
+    return replace(material, corpus=corpus, tokenized=again)
+
+
+def in_words(recipe: Recipe) -> Iterator[str]:
+    """What will be added, for the plan."""
+    if recipe.data.unlabelled is not None:
+        yield f"the texts of {recipe.data.unlabelled}, labelled by the teacher alone"
+    if recipe.data.augment > 0:
+        count = recipe.data.augment
+        yield f"{count} altered cop{'y' if count == 1 else 'ies'} of each training text, labelled by the teacher alone"
+
+
+def _copies(
+    recipe: Recipe, candidate: Candidate, tutor: Teacher, corpus: Corpus, max_length: int, listen: Listener
+) -> tuple[list[data.Row], str]:
+    """Make the copies, or read those that an earlier run has made."""
+    path = kept.place(
+        recipe.cache_dir.expanduser(),
+        "augmented",
+        {
+            "augmentation": _FORMAT,
+            "teacher": [tutor.fingerprint, candidate.facts.fingerprint],
+            "data": corpus.fingerprint,
+            "copies": recipe.data.augment,
+            "length": max_length,
+            "seed": recipe.seed,
+        },
+    ).with_suffix(".json")
+    with one_at_a_time(path, listen):
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            return [tuple(row) for row in stored["rows"]], str(stored["method"])
+        except (OSError, ValueError, KeyError, TypeError):
+            rows, method = _make(recipe, candidate, tutor, corpus, max_length, listen)
+            _write(path, {"method": method, "rows": rows})
+            return rows, method
+
+
+def _make(
+    recipe: Recipe, candidate: Candidate, tutor: Teacher, corpus: Corpus, max_length: int, listen: Listener
+) -> tuple[list[data.Row], str]:
+    lexicon = augmentation.Lexicon(tutor.tokenizer, max_length)
+    head = _masked_head(candidate.checkpoint)
+    device, mask = resolve_device(recipe.device), mask_token_of(tutor.tokenizer)
+    padding: Any = tutor.tokenizer.pad_token_id
+    if head is not None and mask is not None:
+        method = MASKED
+        propose = augmentation.by_masked_head(head.to(device), lexicon, mask, padding, device)
+    else:
+        method = NEIGHBOURS
+        encoder: Any = tutor.model.get_submodule(tutor.model.base_model_prefix)
+        table = encoder.get_input_embeddings()
+        propose = augmentation.by_neighbours(table.weight, lexicon)
+    sides = list(zip(*data.rows_of(corpus.splits["train"]), strict=True))
+    altered = [
+        augmentation.alter(side, recipe.data.augment, lexicon, propose, _SHARES[method], recipe.seed + place, listen)
+        for place, side in enumerate(sides)
+    ]
+    # A copy of a pair has both texts altered.
+    rows = [tuple(side[row][copy] for side in altered)
+            for row in range(len(sides[0])) for copy in range(recipe.data.augment)]  # fmt: skip
+    return rows, method
+
+
+def _masked_head(checkpoint: Checkpoint) -> Any:
+    """The checkpoint as a masked language model, in eval mode; ``None`` where it has no head for that."""
+    try:
+        facts = teacher.inspect(checkpoint, task="fill-mask")
+        return teacher.load(checkpoint, facts).model.eval() if facts.has_head else None
+    except UserError:
+        return None
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content), encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,149 @@
+"""More texts than are labelled: the teacher answers them, the student learns from them, the report tells of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+
+from compressor import enriching, lesson, practice
+from compressor.cli import main
+from compressor.journal import Journal
+from compressor.lesson import Candidate, Material
+from compressor.recipe import Recipe, build
+from compressor.tasks import TASKS, Kind
+from tests import tiny, tiny_data
+from tests.test_end_to_end_tasks import SCHEMA, run
+
+MORE = "".join(f"the {noun} was {word} and {other}\n" for noun in ("film", "plot")
+               for word, other in zip(tiny.POSITIVE, tiny.NEGATIVE, strict=True))  # fmt: skip
+
+
+def recipe_of(teacher: Path, data: Path, place: Path, kind: Kind, **flags: Any) -> Recipe:
+    given = {"teacher": str(teacher), "data": str(data), "task": TASKS[kind].name, "layers": 1, "epochs": 1.0,
+             "device": "cpu", "cache-dir": str(place / "cache"), "learning-rate": 1e-3}  # fmt: skip
+    return build({}, {**given, **flags})
+
+
+def material_of(recipe: Recipe) -> tuple[Candidate, Any, Material, Journal]:
+    journal = Journal(lambda event: None)
+    candidate = lesson.find_teacher(recipe, journal)
+    candidate, material = lesson.read_material(recipe, candidate, journal)
+    tutor, _ = lesson.teach_teacher(recipe, candidate, material, journal)
+    return candidate, tutor, enriching.extend(recipe, candidate, tutor, material, journal), journal
+
+
+@pytest.mark.parametrize(
+    ("kind", "pairs", "augment"),
+    [
+        ("single-label", True, 2),
+        ("multi-label", False, 2),
+        ("regression", False, 2),
+        ("token-classification", False, 0),
+        ("feature-extraction", False, 2),
+    ],
+)
+def test_students_of_every_kind_learn_from_rows_without_labels(
+    tmp_path: Path, kind: Kind, pairs: bool, augment: int
+) -> None:
+    teacher = tiny.teacher_folder(tmp_path / "teacher", kind=kind)
+    data = tiny_data.write(kind, tmp_path / "data", train=48, pairs=pairs)
+    more = tmp_path / "more.jsonl"
+    lines = MORE.splitlines()
+    rows = [{"sentence1": "the film", "sentence2": line} if pairs else {"text": line} for line in lines]
+    more.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    recipe = recipe_of(teacher, data, tmp_path, kind, unlabelled=str(more), augment=augment)
+    _, tutor, material, journal = material_of(recipe)
+    answers = lesson.ask_teacher(recipe, tutor, material, journal)
+    added = material.corpus.added
+    assert added is not None
+    assert sum(part.rows for part in added.parts) == len(added.split.texts) > (48 if augment else 19)
+    assert len(answers["train"] or ()) == 48 + len(added.split.texts)
+    pupil, curve = practice.teach_student(recipe, tutor, material, answers, journal)
+    assert np.isfinite(curve.losses).all()
+    assert all(bool(weight.isfinite().all()) for weight in pupil.model.parameters())
+
+
+def test_a_head_for_masked_words_in_the_checkpoint_proposes_the_words(tmp_path: Path) -> None:
+    teacher = tiny.teacher_folder(tmp_path / "teacher", kind="fill-mask")
+    data = tiny_data.write("single-label", tmp_path / "data", train=48)
+    recipe = recipe_of(teacher, data, tmp_path, "single-label", augment=1, **{"teacher-epochs": 1.0})
+    _, _, material, _ = material_of(recipe)
+    assert material.corpus.added is not None
+    assert "masked-language-model head" in material.corpus.added.parts[0].source
+    again = material_of(recipe)[2]
+    assert again.corpus.added is not None
+    assert again.corpus.added.split.texts == material.corpus.added.split.texts
+    assert again.tokenized.fingerprint == material.tokenized.fingerprint
+
+
+def test_the_report_tells_what_was_added(tmp_path: Path) -> None:
+    teacher = tiny.teacher_folder(tmp_path / "teacher")
+    data = tiny_data.write("single-label", tmp_path / "data", train=48)
+    more = tmp_path / "more.txt"
+    more.write_text(MORE, encoding="utf-8")
+    found = run(teacher, data, tmp_path, quantize=False, unlabelled=str(more), augment=1)
+    report, folder = found.report, found.output_dir
+    jsonschema.Draft202012Validator(SCHEMA).validate(report)
+    parts = report["data"]["added"]
+    assert [part["kind"] for part in parts] == ["unlabelled", "augmented"]
+    assert parts[0]["rows"] == len(MORE.splitlines())
+    assert report["data"]["rows"]["train"] == 48
+    text = f"{parts[0]['rows']} rows of "
+    for page in ("report/report.md", "report/report.html", "README.md"):
+        assert text in (folder / page).read_text(encoding="utf-8")
+
+
+def test_no_student_is_taken_for_one_that_learnt_from_other_rows(tmp_path: Path) -> None:
+    teacher = tiny.teacher_folder(tmp_path / "teacher")
+    data = tiny_data.write("single-label", tmp_path / "data", train=48)
+    more = tmp_path / "more.txt"
+    more.write_text(MORE, encoding="utf-8")
+
+    def is_new(**flags: Any) -> bool:
+        recipe = recipe_of(teacher, data, tmp_path, "single-label", **flags)
+        _, tutor, material, journal = material_of(recipe)
+        answers = lesson.ask_teacher(recipe, tutor, material, journal)
+        assert len(answers["train"] or ()) == len(material.tokenized.splits["train"])
+        practice.teach_student(recipe, tutor, material, answers, journal)
+        return not any("distilled by an earlier run" in note for note in journal.notes)
+
+    both = {"unlabelled": str(more), "augment": 1}
+    assert all(is_new(**flags) for flags in ({}, {"augment": 1}, {"augment": 2}, {"unlabelled": str(more)}, both))
+    assert not is_new(**both)
+    more.write_text(MORE + "another film\n", encoding="utf-8")
+    assert is_new(**both)
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "message"),
+    [
+        ("question-answering", ["--unlabelled", "more.txt"], "--unlabelled does not go with question-answering"),
+        ("fill-mask", ["--unlabelled", "more.txt"], "put all texts into --data"),
+        ("token-classification", ["--augment", "2"], "--augment does not go with token-classification"),
+        ("question-answering", ["--augment", "2"], "--augment does not go with question-answering"),
+        ("single-label", ["--unlabelled", "nowhere.txt"], "nowhere.txt does not exist"),
+        ("single-label", ["--augment", "2", "--soft-weight", "0"], "--soft-weight and --logit-weight are 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_trained(
+    tmp_path: Path, kind: Kind, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny.teacher_folder(tmp_path / "teacher", kind=kind)
+    argv = ["--teacher", str(tmp_path / "teacher"), "--data", "data", "--task", TASKS[kind].name, "--dry-run"]
+    assert main([*argv, *flags]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_plan_names_what_is_added(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.teacher_folder(tmp_path / "teacher")
+    (tmp_path / "more.txt").write_text(MORE, encoding="utf-8")
+    argv = ["--teacher", str(tmp_path / "teacher"), "--data", "data", "--dry-run"]
+    assert main([*argv, "--unlabelled", str(tmp_path / "more.txt"), "--augment", "3"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "3 altered copies of each training text, labelled by the teacher alone" in told
+    assert "more.txt" in told
