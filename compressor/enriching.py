@@ -68,7 +68,7 @@ def check(recipe: Recipe, facts: TeacherFacts) -> None:
         ("--augment", recipe.data.augment > 0, _SPANS),
     ):
         if given and kind in reasons:
-            able = ", ".join(name for name in data.KINDS if name not in reasons)
+            able = ", ".join(name for name in data.ANSWERABLE if name not in reasons)
             raise RecipeError(
                 f"{flag} does not go with {kind}: {reasons[kind]}.", f"It works for {able}. Drop {flag} here."
             )

@@ -9,14 +9,17 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+import torch
 
-from compressor import enriching, lesson, practice
+from compressor import enriching, lesson, practice, trimming
+from compressor.answers import IGNORED
 from compressor.cli import main
 from compressor.journal import Journal
 from compressor.lesson import Candidate, Material
-from compressor.recipe import Recipe, build
+from compressor.recipe import DistillRecipe, Recipe, build
 from compressor.tasks import TASKS, Kind
-from tests import tiny, tiny_data
+from compressor.training.objectives import compare
+from tests import tiny, tiny_data, tiny_tokenizers
 from tests.test_end_to_end_tasks import SCHEMA, run
 
 MORE = "".join(f"the {noun} was {word} and {other}\n" for noun in ("film", "plot")
@@ -147,3 +150,37 @@ def test_the_plan_names_what_is_added(tmp_path: Path, capsys: pytest.CaptureFixt
     told = " ".join(capsys.readouterr().out.split())
     assert "3 altered copies of each training text, labelled by the teacher alone" in told
     assert "more.txt" in told
+
+
+@pytest.mark.parametrize("kind", ["single-label", "multi-label", "regression", "token-classification"])
+def test_rows_without_labels_have_no_hard_loss_and_leave_that_of_the_others_as_it_was(kind: Kind) -> None:
+    torch.manual_seed(0)
+    empty = float("nan")
+    shape, labels = {
+        "single-label": ((4, 3), torch.tensor([0, 2, IGNORED, IGNORED])),
+        "multi-label": ((4, 3), torch.tensor([[0.0, 1.0, 1.0], [1.0, 0.0, 0.0], [empty] * 3, [empty] * 3])),
+        "regression": ((4, 1), torch.tensor([0.5, 1.5, empty, empty])),
+        "token-classification": ((4, 2, 3), torch.tensor([[0, 1], [2, 1], [IGNORED] * 2, [IGNORED] * 2])),
+    }[kind]
+    logits = torch.randn(shape, requires_grad=True)
+    recipe = DistillRecipe(soft_weight=0.0, hard_weight=1.0)
+    loss, _ = compare(kind, (logits,), {"labels": labels}, recipe)
+    alone, _ = compare(kind, (logits[:2],), {"labels": labels[:2]}, recipe)
+    assert torch.allclose(loss, alone / 2)
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad[:2].all()
+    assert not logits.grad[2:].any()
+
+
+def test_a_trimmed_vocabulary_keeps_the_pieces_of_texts_without_labels(tmp_path: Path) -> None:
+    teacher = tiny_tokenizers.teacher_folder(tmp_path / "teacher", "WordPiece")
+    data, more = tiny_data.write("single-label", tmp_path / "data", train=48), tmp_path / "more.txt"
+    more.write_text(" ".join(tiny_tokenizers.invented(3)) + "\n", encoding="utf-8")
+    recipe = recipe_of(teacher, data, tmp_path, "single-label", unlabelled=str(more), **{"trim-vocab": "train"})
+    _, tutor, material, journal = material_of(recipe)
+    answers = lesson.ask_teacher(recipe, tutor, material, journal)
+    study = trimming.prepare(recipe, tutor, material, answers, journal)
+    kept = study.tutor.tokenizer
+    assert kept.tokenize(more.read_text()) == tutor.tokenizer.tokenize(more.read_text())
+    assert len(study.material.tokenized.splits["train"]) == 49

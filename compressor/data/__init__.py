@@ -5,10 +5,10 @@ from compressor.data.detect import detect_problem_type
 from compressor.data.held_out import HeldOut, read_held_out
 from compressor.data.splits import stratified_sample
 from compressor.data.tokens import tokenize
-from compressor.data.unlabelled import KINDS, Row, add, find_unlabelled, read_unlabelled, rows_of
+from compressor.data.unlabelled import ANSWERABLE, Row, add, find_unlabelled, read_unlabelled, rows_of
 
 __all__ = [
-    "KINDS",
+    "ANSWERABLE",
     "HeldOut",
     "Row",
     "add",

@@ -40,7 +40,8 @@ _NO_LABELS: Mapping[Kind, Callable[[Corpus, int], Any]] = {
 }
 """What stands for no label. A kind that is not here learns nothing from a text alone."""
 
-KINDS = tuple(_NO_LABELS)
+ANSWERABLE = tuple(_NO_LABELS)
+"""Kinds of task whose rows a teacher can answer without labels."""
 
 
 def find_unlabelled(source: str) -> Path:
