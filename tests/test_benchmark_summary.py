@@ -92,6 +92,14 @@ def test_the_noise_floor_is_twice_the_spread_of_the_pairs():
     assert noise_floor(pairs) == pytest.approx(1.02**2 - 1)
 
 
+def test_a_machine_slower_in_half_of_the_rounds_is_no_noise_between_a_model_and_its_copy():
+    # Both are slower in the same seven rounds, and the copy in one more: the medians of all calls are 15% apart.
+    rounds = np.arange(15)
+    original, copy = (row(*np.where(rounds < slow, 1.15, 1.0)[:, None]) for slow in (7, 8))
+    assert ratio(original, copy).value == pytest.approx(1 / 1.15)
+    assert noise_floor([(original, copy)]) < 0.01
+
+
 def test_the_bootstrap_of_one_process_agrees_with_scipys():
     samples = np.random.default_rng(3).lognormal(size=200)
     reference = stats.bootstrap((samples,), np.median, method="percentile", n_resamples=4000, rng=0).confidence_interval

@@ -161,8 +161,11 @@ def ratio(slow: LatencyRow, fast: LatencyRow, level: float = 0.95) -> Ratio:
 def noise_floor(pairs: Sequence[tuple[LatencyRow, LatencyRow]]) -> float:
     """Tell what relative difference this machine shows between a model and its copy.
 
-    In each cell the copy's ratio counts, or the ratio's standard error where that is larger: one ratio
-    alone can be close to 1 by luck, and the spread of its rounds then says what to expect next time.
+    In each cell the centre of the rounds' ratios counts, or its standard error where that is larger: one ratio
+    alone can be close to 1 by luck, and the spread of its rounds then says what to expect next time. The centre
+    is that of the interval, not the ratio of the medians over all calls: where a neighbour computed during a third
+    of the rounds these medians can be 15 per cent apart while the rounds agree, and the floor would hide what is
+    there.
 
     Returns:
         Twice the root mean square over the cells, as a relative difference: about what one A/A
@@ -171,8 +174,8 @@ def noise_floor(pairs: Sequence[tuple[LatencyRow, LatencyRow]]) -> float:
     squares = []
     for original, copy in pairs:
         found = spread(np.log(process_medians(original)) - np.log(process_medians(copy)))
-        shown = abs(math.log(ratio(original, copy).value))
-        squares.append(max(shown, found.error if found else 0.0) ** 2)
+        shown = found.centre if found else math.log(ratio(original, copy).value)
+        squares.append(max(abs(shown), found.error if found else 0.0) ** 2)
     return math.expm1(2 * math.sqrt(sum(squares) / len(squares)))
 
 
