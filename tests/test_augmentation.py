@@ -77,6 +77,11 @@ def test_the_same_seed_makes_the_same_copies_of_a_text_whatever_stands_behind_it
     assert alter(texts[:5], 2, lexicon, near(lexicon), 0.4, 0) == first[:5]
 
 
+def test_the_last_token_of_a_text_that_is_cut_stays_since_it_may_be_half_a_word() -> None:
+    found = Lexicon(tiny.tokenizer(), 5).find("the film was superb")
+    assert [found.text[word.start : word.end] for word in found.words] == ["the", "film"]
+
+
 def test_texts_without_a_known_word_are_shuffled_or_stay() -> None:
     lexicon = Lexicon(tiny.tokenizer(), 64)
     copies, alone = alter(["zork blip quux", "zork"], 6, lexicon, near(lexicon), 0.4, 0)

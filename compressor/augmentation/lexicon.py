@@ -78,6 +78,8 @@ class Lexicon:
         """Cut a text, and find the words of one piece in it."""
         cut = self._tokenizer(text, truncation=True, max_length=self._max_length, return_offsets_mapping=True)
         ids, offsets, owners = cut["input_ids"], cut["offset_mapping"], cut.word_ids(0)
+        # The last token of a text that was cut may be half a word.
+        most = len(ids) if len(ids) < self._max_length else len(ids) - 2
         words = []
         for place, (piece, (begin, end), owner) in enumerate(zip(ids, offsets, owners, strict=True)):
             whole = self._alike.get(piece, piece)
@@ -87,7 +89,7 @@ class Lexicon:
             alone = owner not in (*owners[:place][-1:], *owners[place + 1 : place + 2]) or not (
                 text[start - 1 : start].isalnum() or text[end : end + 1].isalnum()
             )
-            if owner is not None and alone and whole in self._surfaces and written.isalpha():
+            if place < most and owner is not None and alone and whole in self._surfaces and written.isalpha():
                 words.append(Word(start, end, place, whole))
         return Found(text, tuple(ids), tuple(words))
 
