@@ -14,6 +14,7 @@ from compressor.evaluation.evaluate import evaluate
 from compressor.evaluation.metrics import labelled
 from compressor.report import document, model_card, write_report
 from compressor.report.caveats import caveats
+from compressor.report.figures import pareto
 from compressor.report.markdown import markdown
 from compressor.report.write import render, to_json
 from tests.report_inputs import LABELS, findings
@@ -115,6 +116,33 @@ def test_a_place_where_the_student_is_slower_is_a_caveat(written: dict) -> None:
     assert written["caveats"][0] == (
         "The model that ships is slower than the teacher in onnxruntime at: batch 8, 128 tokens."
     )
+
+
+def test_a_loud_machine_is_a_caveat_and_a_quiet_one_none() -> None:
+    full = findings()
+    for floor, told in ((0.304, 1), (0.02, 0), (None, 0)):
+        found = document(replace(full, benchmark=replace(full.benchmark, noise_floor=floor)))
+        assert sum("a model and its own copy differed by 30%" in text for text in found["caveats"]) == told
+
+
+def test_names_in_the_plot_lie_on_no_interval_and_on_no_other_name(written: dict) -> None:
+    """Two teachers side by side, the first with an interval that reaches to the second."""
+    near = {"teacher": [16.6, 15.0, 19.0], "teacher_onnx": [6.8, 5.9, 8.3]}
+    rows = [row for row in written["latency"] if row["batch_size"] == 1 and row["sequence_length"] is None]
+    times = [near.get(row["model"], [3.5, 3.2, 4.0]) for row in rows]
+    latency = [{**row, "p50_ms": at, "p50_ci95": ends} for row, (at, *ends) in zip(rows, times, strict=True)]
+    drawn = str(pareto({**written, "latency": latency}))
+
+    number = r'="([\d.]+)"'
+    found = re.findall(f'class="whisker" x1{number} x2{number} y1{number} y2{number}', drawn)
+    taken = [(min(a, b), min(c, d), max(a, b), max(c, d)) for a, b, c, d in (map(float, line) for line in found)]
+    assert len(taken) == 4 * len(rows)
+    for left, top, title in re.findall(f'class="name" x{number} y{number}[^>]*>([^<]+)<', drawn):
+        # Two lines of 12.5 px; a bold letter is about 7 px wide.
+        box = (float(left), float(top) - 10, float(left) + 7 * len(title), float(top) + 15)
+        assert not [o for o in taken if o[0] < box[2] and box[0] < o[2] and o[1] < box[3] and box[1] < o[3]]
+        taken.append(box)
+    assert len(taken) == 5 * len(rows)
 
 
 def test_one_round_proves_no_difference() -> None:

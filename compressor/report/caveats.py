@@ -7,6 +7,9 @@ from typing import Any
 
 from compressor.artifacts import STUDENT_INT8
 
+LOUD = 0.1
+"""A noise floor above it hides differences that a user of this toolkit is after."""
+
 
 def caveats(document: Mapping[str, Any]) -> list[str]:
     """List the limits of a run's figures."""
@@ -29,9 +32,20 @@ def _speed(document: Mapping[str, Any]) -> Iterator[str]:
         f"Latency belongs to this machine ({cpu.get('model') or 'an unnamed processor'}, "
         f"{document['latency'][0]['threads']} threads) and these texts. Ratios carry over better than milliseconds."
     )
+    yield from _loud(document)
     yield from gpu_left_out(document)
     if document["environment"].get("virtual_machine"):
         yield "The machine is a virtual one: its neighbours may have moved the latency tails (p95, p99)."
+
+
+def _loud(document: Mapping[str, Any]) -> Iterator[str]:
+    """What a machine on which a model differs from its own copy cannot show."""
+    floor = document["machine"]["noise_floor"]
+    if floor is not None and floor > LOUD:
+        yield (
+            f"The machine was loud: a model and its own copy differed by {floor:.0%}, and no smaller difference can be "
+            "seen. Measure again where nothing else computes, or with more --max-rounds."
+        )
 
 
 def gpu_left_out(document: Mapping[str, Any]) -> Iterator[str]:

@@ -104,6 +104,11 @@ def pareto(document: Mapping[str, Any]) -> Markup | None:
         (spots[row["name"]][0] - 10, y.at(row["ci95"][1]), spots[row["name"]][0] + 10, y.at(row["ci95"][0]))
         for row in models
     ]
+    for row in models:
+        across = own[row["name"]]["p50_ci95"]
+        if across is not None:
+            top = spots[row["name"]][1]
+            taken.append((x.at(across[0]), top - 5, x.at(across[1]), top + 5))
     for row in sorted(models, key=lambda row: own[row["name"]]["p50_ms"]):
         left, top = spots[row["name"]]
         low, high = (y.at(bound) for bound in row["ci95"])
@@ -212,7 +217,7 @@ def _callout(
         for start in (left + 13, left - 13 - width)
         if start >= 62 and start + width <= 576 and 30 <= first <= 280
     ]
-    boxes = [(start, first - 12, start + width, first + 18) for start, first in places]
+    boxes = [(start, first - 12, start + width + 6, first + 18) for start, first in places]
     free = [box for box in boxes if not any(_overlap(box, other) for other in taken)]
     box = (free or boxes)[0]
     taken.append(box)
