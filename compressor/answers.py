@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from compressor import processes
 from compressor.events import Listener, Progress, ignore
 from compressor.tasks import Task
 
@@ -129,10 +130,10 @@ def collect(
     stage: str = "",
     listen: Listener = ignore,
 ) -> Answers:
-    """Ask a model about every row, in batches of similar length.
+    """Ask a model about every row, in batches of similar length; several processes share the batches.
 
     Args:
-        call: The model.
+        call: The model; in all processes the same one.
         rows: Rows of a tokenised split: unpadded token ids and ``length``.
         task: What the model does.
         names: Inputs that it takes.
@@ -142,14 +143,18 @@ def collect(
     """
     order = np.argsort(-np.asarray(rows["length"]), kind="stable")
     size = WIDE_BATCH if task.unit == "masked token" else BATCH
-    found: list[Floats] = [np.empty((0, 0), np.float32)] * len(order)
-    for start in range(0, len(order), size):
+    me = processes.here()
+    own: list[tuple[Ints, list[Floats]]] = []
+    for start in me.share(range(0, len(order), size)):
         chosen = order[start : start + size]
         batch = [rows[int(index)] for index in chosen]
-        for index, answer in zip(chosen, cut(task, call(pad(batch, names, pad_token_id)), batch), strict=True):
-            found[int(index)] = answer
+        own.append((chosen, cut(task, call(pad(batch, names, pad_token_id)), batch)))
         if stage:
-            listen(Progress(stage, start + len(batch), len(order), {}))
+            listen(Progress(stage, min(len(order), start + me.count * size), len(order), {}))
+    found: list[Floats] = [np.empty((0, 0), np.float32)] * len(order)
+    for chosen, answers in (part for parts in processes.gathered(own) for part in parts):
+        for index, answer in zip(chosen, answers, strict=True):
+            found[int(index)] = answer
     return Answers.of(found)
 
 

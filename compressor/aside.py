@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from compressor import processes
 from compressor.errors import OutputError
 from compressor.events import Listener, Note
 
@@ -71,7 +72,7 @@ def one_at_a_time(place: Path, listen: Listener) -> Iterator[None]:
     """Let one process at a time make a place of the cache; the others wait, and then find it made.
 
     Without it two runs of the same command would write each other's checkpoints. The system drops the lock however
-    a process ends.
+    a process ends. Processes of one run make a place together: the first holds the lock for all.
 
     Args:
         place: What is made in the block; it need not exist.
@@ -80,6 +81,9 @@ def one_at_a_time(place: Path, listen: Listener) -> Iterator[None]:
     Raises:
         OutputError: The parent folder cannot be written.
     """
+    if not processes.here().is_first:
+        yield
+        return
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         path = place.with_name(f".{place.name}.lock")

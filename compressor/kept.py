@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from compressor import processes
 from compressor.artifacts import TrainingCurve
 from compressor.aside import SEAL, read_seal, seal, write_aside
+from compressor.errors import OutputError
 
 FORMAT = 1
 """Raised when a change of this toolkit makes earlier training unusable."""
@@ -49,15 +52,49 @@ def keep(kept: Path, save: Callable[[Path], None], curve: TrainingCurve) -> None
     Raises:
         OutputError: The cache cannot be written.
     """
-    with write_aside(kept) as aside:
-        save(aside)
-        seal(aside, asdict(curve))
-    shutil.rmtree(training_folder(kept), ignore_errors=True)
+    if processes.here().is_first:
+        with write_aside(kept) as aside:
+            save(aside)
+            seal(aside, asdict(curve))
+        shutil.rmtree(training_folder(kept), ignore_errors=True)
+    processes.wait_for_all()
 
 
 def is_kept(kept: Path) -> bool:
     """Say whether a place holds a finished training, each file as it was written."""
-    return read_seal(kept) is not None
+    return processes.by_first(lambda: read_seal(kept) is not None)
+
+
+def check_shared(cache_dir: Path) -> None:
+    """Make sure that all processes of a run see the same cache: the first one writes there for the others.
+
+    Raises:
+        OutputError: Some do not, or it cannot be written.
+    """
+
+    def leave_a_sign() -> Path:
+        sign = cache_dir / f".seen-by-all-{secrets.token_hex(4)}"
+        try:
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            sign.touch()
+        except OSError as error:
+            raise OutputError(
+                f"Folder {cache_dir} cannot be written: {error.strerror or error}.", "Choose another --cache-dir."
+            ) from error
+        return sign
+
+    if processes.here().count == 1:
+        return
+    sign = processes.by_first(leave_a_sign)
+    found = processes.gathered(sign.exists())
+    if processes.here().is_first:
+        sign.unlink(missing_ok=True)
+        if not all(found):
+            blind = ", ".join(str(rank) for rank, sees in enumerate(found) if not sees)
+            raise OutputError(
+                f"The cache {cache_dir} of the first process is not there for process {blind}.",
+                "Give --cache-dir a folder on a disk that all machines share, by the same path.",
+            )
 
 
 def read_curve(kept: Path) -> TrainingCurve:

@@ -9,19 +9,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor import benchmark, delivery, enriching, environment, folder, lesson, practice, report, trial, trimming
+from compressor import (
+    benchmark,
+    delivery,
+    enriching,
+    environment,
+    folder,
+    kept,
+    lesson,
+    practice,
+    processes,
+    report,
+    trial,
+    trimming,
+)
 from compressor.artifacts import STUDENT_ONNX, TEACHER_ONNX, Run
 from compressor.aside import beside
-from compressor.events import Listener, ignore
+from compressor.events import Listener, Note, ignore
 from compressor.journal import Journal
 from compressor.quiet import quiet
 from compressor.slimming.widths import needs_load_student
+from compressor.training.batches import share_of
 from compressor.training.engine import resolve_device
 
 if TYPE_CHECKING:
     from compressor.recipe import Recipe
 
 
+@processes.joined()
 @quiet()
 def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
     """Run a recipe from beginning to end.
@@ -31,30 +46,36 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
         listen: Receives events while the run goes on.
 
     Returns:
-        The folder that was written, and the content of its report.
+        The folder that was written, and the content of its report. Of several processes (torchrun) the first one writes;
+        the others return when the student is trained, without a report.
 
     Raises:
         UserError: The request cannot be carried out as stated.
         StageError: A stage broke its contract; finished training stays in the cache.
     """
-    journal = Journal(listen)
-    recipe = recipe.model_copy(update={"device": resolve_device(recipe.device, recipe.distill.precision)})
-    if recipe.benchmark.enabled:
-        benchmark.check(recipe.benchmark)
+    here = processes.here()
+    journal = Journal(listen if here.is_first else ignore)
+    with processes.in_turn():
+        recipe = recipe.model_copy(update={"device": resolve_device(recipe.device, recipe.distill.precision)})
+        if recipe.benchmark.enabled:
+            benchmark.check(recipe.benchmark)
+    if here.count > 1:
+        _bring_together(recipe, journal)
 
-    with journal.stage("teacher", recipe.teacher.model):
+    with journal.stage("teacher", recipe.teacher.model), processes.in_turn():
         candidate = lesson.find_teacher(recipe, journal)
         output_dir = recipe.output_dir or lesson.default_output(candidate, recipe)
         recipe = recipe.model_copy(update={"output_dir": output_dir})
-        folder.check_output(output_dir, recipe.overwrite, bytes_needed=8 * candidate.facts.parameters)
+        if here.is_first:
+            folder.check_output(output_dir, recipe.overwrite, bytes_needed=8 * candidate.facts.parameters)
 
-    with journal.stage("data", candidate.data_name):
+    with journal.stage("data", candidate.data_name), processes.in_turn():
         candidate, material = lesson.read_material(recipe, candidate, journal)
 
     tutor, tutor_curve = lesson.teach_teacher(recipe, candidate, material, journal)
 
     if enriching.is_wanted(recipe):
-        with journal.stage("more texts", " and ".join(enriching.in_words(recipe))):
+        with journal.stage("more texts", " and ".join(enriching.in_words(recipe))), processes.in_turn():
             material = enriching.extend(recipe, candidate, tutor, material, journal)
 
     with journal.stage("soft labels", "what the teacher answers to every text"):
@@ -65,12 +86,15 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
     tuning = None
     if recipe.tune.trials is not None:
         with journal.stage("tune", f"{recipe.tune.trials} short trials of the training's parameters"):
-            recipe, tuning = practice.tune(recipe, tutor, material, answers, journal)
+            recipe, tuning = processes.by_first(lambda: practice.tune(recipe, tutor, material, answers, journal))
 
     rows = len(material.tokenized.splits["train"])
     with journal.stage("distil", f"the student, {lesson.effort(recipe.distill.epochs, rows)}"):
         pupil, pupil_curve = practice.teach_student(recipe, study.tutor, study.material, study.answers, journal)
 
+    processes.part()
+    if not here.is_first:
+        return Run(output_dir, {})
     export_dir = recipe.cache_dir.expanduser() / "onnx"
     with folder.staging(output_dir, recipe.overwrite) as staging, beside(export_dir, "--cache-dir") as aside:
         with journal.stage("export", "teacher and student, fused, compared with torch"):
@@ -124,3 +148,16 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
             (staging / "README.md").write_text(report.model_card(written, output_dir.name), encoding="utf-8")
             delivery.seal(recipe, study.shipped(tutor), material, files, staging, evaluation)
     return Run(output_dir, written)
+
+
+def _bring_together(recipe: Recipe, journal: Journal) -> None:
+    """Make sure that several processes can share this run.
+
+    Raises:
+        UserError: A batch cannot be divided among them, or they do not see the same cache.
+    """
+    here = processes.here()
+    if here.is_first:
+        share = share_of(recipe.distill.batch_size)
+        journal(Note(f"{here.count} processes trained together: each had {share} texts of every batch."))
+    kept.check_shared(recipe.cache_dir.expanduser())

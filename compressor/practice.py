@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from compressor import kept, rehearsal, scouting, student, tuning
+from compressor import kept, processes, rehearsal, scouting, student, tuning
 from compressor.aside import one_at_a_time
 from compressor.events import Note
 from compressor.heads import load as load_model
@@ -91,7 +91,9 @@ def teach_student(
         The student, and how its training went.
     """
     pupil = student.build_student(tutor, _choose_layers(recipe, tutor, material, answers, listen), recipe.seed, listen)
-    table = layer_latencies(recipe, tutor, pupil, material, listen) if recipe.prune.target_speedup else None
+    table = None
+    if recipe.prune.target_speedup:
+        table = processes.by_first(lambda: layer_latencies(recipe, tutor, pupil, material, listen))
     where = kept.place(
         recipe.cache_dir.expanduser(),
         "students",
@@ -160,6 +162,9 @@ def _choose_layers(
         )
         return scouting.scout(tutor, count, batches, brief, listen)
 
-    with one_at_a_time(path, listen):
-        found = scouting.remembered(path, search, listen)
-    return recipe.student.model_copy(update={"layers": found.chosen.layers, "layer_selection": "alternate"})
+    def found() -> scouting.Scouting:
+        with one_at_a_time(path, listen):
+            return scouting.remembered(path, search, listen)
+
+    layers = processes.by_first(found).chosen.layers
+    return recipe.student.model_copy(update={"layers": layers, "layer_selection": "alternate"})

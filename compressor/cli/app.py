@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, get_args, g
 from cyclopts import App, CycloptsError, Group, Parameter, Token, UnusedCliTokensError
 from pydantic.fields import FieldInfo
 
+from compressor import processes
 from compressor import recipe as recipes
 from compressor.cli.bench import bench
 from compressor.cli.check import check
@@ -55,28 +56,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         return int(_app()(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0)
-    except CompressorError as error:
-        _complain(error, debug)
-        return error.exit_code
-    except KeyboardInterrupt:
-        _say("Interrupted. The same command continues where this one stopped.")
-        return INTERRUPTED
     except BrokenPipeError:
         return 1
-    except Exception as error:  # noqa: BLE001 - the last resort of a command line: a message, not a traceback
-        return _unexpected(error, debug)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last resort of a command line
+        said_by_another = processes.silenced(_exit_code(error))
+        return _tell(error, debug) if said_by_another is None else said_by_another
 
 
-def _unexpected(error: Exception, debug: bool) -> int:
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
     if isinstance(error, CycloptsError):
-        _complain(_misunderstood(error), debug)
         return UserError.exit_code
-    if debug:
+    return error.exit_code if isinstance(error, CompressorError) else 1
+
+
+def _tell(error: BaseException, debug: bool) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        _say("Interrupted. The same command continues where this one stopped.")
+    elif isinstance(error, CompressorError):
+        _complain(error, debug)
+    elif isinstance(error, CycloptsError):
+        _complain(_misunderstood(error), debug)
+    elif debug:
         traceback.print_exception(error)
     else:
-        _say(f"error: unexpected {type(error).__name__}: {error}")
+        _say(f"error: {processes.signature()}unexpected {type(error).__name__}: {error}")
         _say("       This is a bug of compressor. Run again with --debug and report what it prints.")
-    return 1
+    return _exit_code(error)
 
 
 def _misunderstood(error: CycloptsError) -> UserError:
@@ -92,7 +99,7 @@ def _complain(error: CompressorError, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
         return
-    _say(f"error: {error.message}")
+    _say(f"error: {processes.signature()}{error.message}")
     if error.remedy:
         _say(f"       {error.remedy}")
 
@@ -220,6 +227,9 @@ def _run(recipe: Recipe, *, dry_run: bool, quiet: bool) -> int:
     from compressor.cli import render
 
     need_training_install()
+    first = processes.launched().is_first
+    if dry_run and not first:
+        return 0
     if dry_run:
         from compressor.plan import plan
 
@@ -229,9 +239,10 @@ def _run(recipe: Recipe, *, dry_run: bool, quiet: bool) -> int:
     from compressor.pipeline import compress
 
     full = full_disk_explained(recipe.cache_dir.expanduser(), "--cache-dir")
-    with full, render.listener(quiet=quiet) as listen:
+    with full, render.listener(quiet=quiet or not first) as listen:
         run = compress(recipe, listen)
-    render.show_result(run)
+    if first:
+        render.show_result(run)
     return 0
 
 

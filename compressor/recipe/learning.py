@@ -74,7 +74,7 @@ class DistillRecipe(Section):
         default=2e-4, gt=0, description="Peak learning rate of the distillation."
     )
     batch_size: Annotated[int, Flag("batch-size")] = Field(
-        default=32, gt=0, description="Texts per training step and device."
+        default=32, gt=0, description="Texts of a batch, over all processes where there are several (torchrun)."
     )
     gradient_accumulation_steps: Annotated[int, Flag("gradient-accumulation-steps")] = Field(
         default=1, gt=0, description="Batches whose gradients are added up before a step."

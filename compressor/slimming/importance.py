@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from compressor import processes
 from compressor.slimming.blocks import Block, rows_of
 from compressor.slimming.units import Units
 
@@ -68,6 +69,15 @@ class Taylor:
         return Units(
             tuple(found[f"heads.{index}"] for index in layers), tuple(found[f"neurons.{index}"] for index in layers)
         )
+
+    def share(self) -> None:
+        """Let every process have the mean of what all of them have gathered, so that all choose alike."""
+        if processes.here().count == 1:
+            return
+        rows = torch.tensor(list(self._rows.values()), dtype=torch.float64)
+        processes.average([rows])
+        self._rows = dict(zip(self._rows, rows.tolist(), strict=True))
+        processes.average(self._sums.values())
 
     def fade(self, factor: float) -> None:
         """Let what was gathered so far count less than what comes."""

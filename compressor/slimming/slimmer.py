@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from compressor import processes
 from compressor.architectures import Architecture
 from compressor.slimming.blocks import Encoder, blocks
 from compressor.slimming.importance import Taylor, magnitude
@@ -104,7 +105,11 @@ class Slimmer(TrainerCallback):
             self._taylor.detach()
 
     def _store(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
-        if not (control.should_save and state.is_world_process_zero):
+        if not control.should_save:
+            return
+        if self._taylor is not None:
+            self._taylor.share()
+        if not processes.here().is_first:
             return
         content = {f"kept.heads.{index}": torch.from_numpy(mask) for index, mask in enumerate(self._kept.heads)}
         content |= {f"kept.neurons.{index}": torch.from_numpy(mask) for index, mask in enumerate(self._kept.neurons)}
@@ -116,6 +121,7 @@ class Slimmer(TrainerCallback):
     def _importance(self) -> Units:
         if self._taylor is None:
             return magnitude(self._blocks)
+        self._taylor.share()
         found = self._taylor.read()
         self._taylor.fade(FADE)
         return found

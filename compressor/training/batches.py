@@ -11,12 +11,30 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Sampler
 
+from compressor import processes
 from compressor.answers import IGNORED
+from compressor.errors import RecipeError
 
 # Batches sorted together. More would pad less and shuffle less: which texts meet in a batch then hardly changes.
 _MEGABATCH = 50
 
 _ORIGIN = ("length", "words", "row", "offsets")
+
+
+def share_of(batch_size: int) -> int:
+    """How many texts of a batch one process has.
+
+    Raises:
+        RecipeError: A batch cannot be divided evenly.
+    """
+    count = processes.here().count
+    share, rest = divmod(batch_size, count)
+    if rest:
+        raise RecipeError(
+            f"--batch-size {batch_size} cannot be divided among {count} processes.",
+            f"It counts the texts of all of them: give a multiple of {count}, such as {count * (share + 1)}.",
+        )
+    return share
 
 
 class BucketSampler(Sampler[int]):
@@ -25,6 +43,9 @@ class BucketSampler(Sampler[int]):
     All rows are shuffled, cut into stretches of 50 batches, sorted by length within a stretch, cut into batches, and
     the batches are shuffled. The order is a function of (seed, epoch) alone, so that a run that is resumed in the
     middle of an epoch sees the order that it would have seen.
+
+    Of several processes each yields its share of every batch, so that a step sees the rows that it would see in one
+    process. A last batch that cannot be divided is filled up with its own first rows.
 
     Args:
         lengths: Tokens of each row, shape (rows,).
@@ -45,6 +66,7 @@ class BucketSampler(Sampler[int]):
         self._seed = seed
         self._rows = rows
         self._epoch = 0
+        self._me = processes.here()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; transformers' ``Trainer`` calls this by way of accelerate before each."""
@@ -54,7 +76,8 @@ class BucketSampler(Sampler[int]):
             self._rows.set_epoch(epoch)
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        whole, rest = divmod(len(self._lengths), self._batch_size)
+        return whole * share_of(self._batch_size) + -(-rest // self._me.count)
 
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng((self._seed, self._epoch))
@@ -67,8 +90,9 @@ class BucketSampler(Sampler[int]):
         # A smaller last batch stays last: elsewhere it would shift all batches behind it.
         last = batches.pop() if batches and len(batches[-1]) < self._batch_size else ordered[:0]
         for index in generator.permutation(len(batches)):
-            yield from batches[int(index)].tolist()
-        yield from last.tolist()
+            yield from self._me.share(batches[int(index)].tolist())
+        missing = -len(last) % self._me.count
+        yield from self._me.share([*last.tolist(), *np.resize(last, missing).tolist()])
 
 
 @dataclass(frozen=True)

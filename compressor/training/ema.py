@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from compressor import processes
+
 TRAINED = "trained_weights.safetensors"
 """Beside a checkpoint's model, which is the average: the weights that the optimiser continues from."""
 
@@ -93,7 +95,7 @@ class WeightAverage(TrainerCallback):
         if self._trained is None:
             self._trained = {name: weight.detach().clone() for name, weight in self._model.named_parameters()}
             self._write(self._average)
-        if control.should_save and state.is_world_process_zero:
+        if control.should_save and processes.here().is_first:
             # Before the Trainer's own files: a checkpoint counts as whole when its last one is there.
             folder = _checkpoint(args, state)
             folder.mkdir(parents=True, exist_ok=True)

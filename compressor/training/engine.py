@@ -25,17 +25,20 @@ from transformers import (
     TrainerCallback,
     TrainerState,
     TrainingArguments,
+    set_seed,
 )
 
+from compressor import processes
 from compressor.answers import INPUT_NAMES, Answers, collect
 from compressor.artifacts import TrainingCurve
 from compressor.errors import ProviderError
 from compressor.events import Listener, Note
 from compressor.heads import asking
 from compressor.tasks import TASKS, Task
-from compressor.training.batches import Collator
+from compressor.training.batches import Collator, share_of
 from compressor.training.objectives import Figures, Objective
 from compressor.training.progress import Clock, Reporter
+from compressor.training.shared_gradients import SharedGradients
 from compressor.training.validation import Score, accuracy_of, agreement
 
 Groups = Callable[[nn.Module], list[dict[str, Any]]]
@@ -141,7 +144,8 @@ def train(
     """
     if data.score is None and data.task.kind != "single-label":
         raise ValueError(f"a {data.task.kind} model needs a score")
-    last = last_checkpoint(folder)
+    here = processes.here()
+    last = processes.by_first(lambda: last_checkpoint(folder))
     if last is not None:
         listen(Note(f"Continued {settings.stage} from step {last.name.rpartition('-')[2]} of an interrupted run."))
     trainer = _Trainer(
@@ -157,9 +161,13 @@ def train(
         ],
     )
     trainer.prepare_run(objective, data, ready, groups)
+    if here.count > 1:
+        processes.spread(model.parameters())
+        set_seed(settings.seed + here.rank)  # another dropout in each
     trainer.add_callback(Reporter(settings.stage, listen, trainer.figures))
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
+    processes.spread(model.parameters())  # the best ones: only the first process knows which checkpoint has them
     # accelerate leaves autocast in model.forward, and an export would follow it.
     trained: nn.Module = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     trained.eval().to("cpu")
@@ -184,7 +192,11 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 class _Trainer(Trainer):
-    """The Trainer with an injected objective, a fixed order of batches, our validation and a say in what is best."""
+    """The Trainer with an injected objective, a fixed order of batches, our validation and a say in what is best.
+
+    Of several processes each has a Trainer that believes itself alone, with its share of every batch. They average their
+    gradients before a step; the first one writes the checkpoints.
+    """
 
     def prepare_run(
         self, objective: Objective, data: TrainingData, ready: Callable[[], bool], groups: Groups | None
@@ -195,6 +207,7 @@ class _Trainer(Trainer):
         self._ready = ready
         self._groups = groups
         self.figures: Figures = {}
+        self._gradients = SharedGradients(self.model) if processes.here().count > 1 else None
         # Otherwise the Trainer leaves the division by the accumulation steps to the model's own loss.
         self.model_accepts_loss_kwargs = False
 
@@ -217,6 +230,12 @@ class _Trainer(Trainer):
             previous = self.figures.get(name, value)
             self.figures[name] = 0.9 * previous + 0.1 * value
         return loss
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        if self._gradients is None:
+            return loss
+        return self._gradients.after_backward(loss, is_step=self.accelerator.sync_gradients)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Count nothing: the Trainer would count all weights anew in every step, and nobody reads the sum."""
@@ -242,8 +261,28 @@ class _Trainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if processes.here().is_first:
+            processes.wait_for_all()  # its state of training is written last, and makes the checkpoint whole
+            super()._save_checkpoint(model, trial)
+        else:
+            place = _own_state(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
+            place.mkdir(parents=True, exist_ok=True)
+            self._save_rng_state(str(place))
+            processes.wait_for_all()
+        processes.wait_for_all()
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(None if checkpoint is None else str(_own_state(Path(checkpoint))))
+
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         return bool(super()._determine_best_metric(metrics, trial)) if self._ready() else False
+
+
+def _own_state(checkpoint: Path) -> Path:
+    """Where a process has the states of its random numbers: the first one where the Trainer looks for them."""
+    me = processes.here()
+    return checkpoint if me.is_first else checkpoint / f"process-{me.rank}"
 
 
 def _arguments(settings: TrainingSettings, folder: Path, metric: str) -> TrainingArguments:
@@ -251,7 +290,7 @@ def _arguments(settings: TrainingSettings, folder: Path, metric: str) -> Trainin
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
+        per_device_train_batch_size=share_of(settings.batch_size),
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
         learning_rate=settings.learning_rate,
         warmup_steps=settings.warmup_ratio,

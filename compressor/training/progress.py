@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from compressor import processes
 from compressor.events import Listener, Progress
 from compressor.training.objectives import Figures
 
@@ -26,7 +27,8 @@ class Clock(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
         """Ask for one."""
-        if time.monotonic() - self._saved >= self._seconds:
+        # No two processes have the same clock, and all of them take part in a checkpoint.
+        if processes.by_first(lambda: time.monotonic() - self._saved >= self._seconds):
             control.should_save = True
         return control
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from compressor import processes
 from compressor.answers import BATCH, IGNORED, INPUT_NAMES, Answers, Floats, Ints, cut, pad
 from compressor.artifacts import SplitName, Teacher, Tokenized
 from compressor.aside import full_disk_explained, one_at_a_time
@@ -25,6 +27,9 @@ from compressor.training.masking import mask_token_of
 
 FLUSH_EVERY = 50
 """Batches between two records of the progress: what a kill may cost."""
+
+BETWEEN = 8
+"""Batches of each process between two meetings, where there are several."""
 
 _WIDTHS: dict[Kind, Callable[[Teacher], int]] = {
     "regression": lambda teacher: 1,
@@ -45,7 +50,8 @@ def soft_labels(
 ) -> Answers | None:
     """Run the teacher over a split, or read what an earlier run has written.
 
-    The file is keyed by the content of teacher, corpus, tokenizer and length. An interrupted pass continues.
+    The file is keyed by the content of teacher, corpus, tokenizer and length. An interrupted pass continues. Several
+    processes share the batches, the same ones that a single process would ask about; the first of them writes.
 
     Args:
         teacher: Moved to ``device`` for the pass and back to the CPU after it.
@@ -68,9 +74,9 @@ def soft_labels(
     key = hashlib.sha256(f"{teacher.fingerprint}:{tokenized.fingerprint}:{split}".encode()).hexdigest()[:24]
     path = cache_dir / "soft_labels" / f"{key}.npy"
     starts = np.concatenate([[0], np.cumsum(_units(task, rows))]).astype(np.int64)
-    if not path.exists():
+    if not processes.by_first(path.exists):
         with one_at_a_time(path, listen), full_disk_explained(path.parent, "--cache-dir"):
-            if not path.exists():
+            if not processes.by_first(path.exists):
                 _compute(teacher, task, rows, starts, path, resolve_device(device), listen)
     return Answers(np.load(path, mmap_mode="r"), starts)
 
@@ -89,31 +95,49 @@ def _compute(teacher: Teacher, task: Task, rows: Any, starts: Ints, path: Path, 
     order = np.argsort(-np.asarray(rows["length"]), kind="stable")
     width = _WIDTHS[task.kind](teacher) if task.kind in _WIDTHS else len(teacher.labels)
     shape = (int(starts[-1]), width)
-    done = _recorded(partial, record, shape)
-    values: Floats = np.lib.format.open_memmap(
-        partial, mode="r+" if done else "w+", dtype=np.float32, shape=None if done else shape
-    )
-    _reserve(partial)
+    me = processes.here()
+    done = processes.by_first(lambda: _recorded(partial, record, shape))
+    values = _opened(partial, done, shape) if me.is_first else None
     names = [name for name in INPUT_NAMES if name in rows.column_names]
     pad_token_id: Any = teacher.tokenizer.pad_token_id
     model: torch.nn.Module = teacher.model
     model.to(device)
     call = asking(model, task, device, mask_token_of(teacher.tokenizer))
+
+    def ask(chosen: Ints) -> tuple[Ints, list[Floats]]:
+        batch = [rows[int(index)] for index in chosen]
+        return chosen, cut(task, call(pad(batch, names, pad_token_id)), batch)
+
+    batches = [order[start : start + BATCH] for start in range(done, len(order), BATCH)]
+    at_once = me.count * BETWEEN if me.count > 1 else 1
     try:
-        for count, start in enumerate(range(done, len(order), BATCH), 1):
-            chosen = order[start : start + BATCH]
-            batch = [rows[int(index)] for index in chosen]
-            for index, found in zip(chosen, cut(task, call(pad(batch, names, pad_token_id)), batch), strict=True):
-                values[starts[index] : starts[index + 1]] = found
-            if count % FLUSH_EVERY == 0:
-                values.flush()  # type: ignore[attr-defined] # a memmap
-                record.write_text(json.dumps(start + len(batch)), encoding="utf-8")
-            listen(Progress("soft labels", start + len(batch), len(order), {}))
+        for begin in range(0, len(batches), at_once):
+            heard = processes.gathered([ask(chosen) for chosen in me.share(batches[begin : begin + at_once])])
+            if values is None:
+                continue
+            for chosen, answers in itertools.chain.from_iterable(heard):
+                for index, found in zip(chosen, answers, strict=True):
+                    values[starts[index] : starts[index + 1]] = found
+            now = min(len(order), done + (begin + at_once) * BATCH)
+            if (begin + at_once) // FLUSH_EVERY > begin // FLUSH_EVERY:
+                values.flush()
+                record.write_text(json.dumps(now), encoding="utf-8")
+            listen(Progress("soft labels", now, len(order), {}))
     finally:
         model.to("cpu")
-    values.flush()  # type: ignore[attr-defined]
-    partial.replace(path)
-    record.unlink(missing_ok=True)
+    if values is not None:
+        values.flush()
+        partial.replace(path)
+        record.unlink(missing_ok=True)
+    processes.wait_for_all()
+
+
+def _opened(partial: Path, done: int, shape: tuple[int, int]) -> np.memmap[Any, np.dtype[np.float32]]:
+    values = np.lib.format.open_memmap(
+        partial, mode="r+" if done else "w+", dtype=np.float32, shape=None if done else shape
+    )
+    _reserve(partial)
+    return values
 
 
 def _reserve(path: Path) -> None:
