@@ -46,7 +46,7 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
         listen: Receives events while the run goes on.
 
     Returns:
-        The folder that was written, and the content of its report. Of several processes (torchrun) the first one writes;
+        The folder that was written, and the content of its report. Of several processes (torchrun) the first writes;
         the others return when the student is trained, without a report.
 
     Raises:

@@ -211,14 +211,15 @@ def _join(me: Processes) -> None:
     global _here, _joined, _store, _lost  # noqa: PLW0603 - a process belongs to one group
     import torch
     from torch import distributed
+    from torch.distributed.rendezvous import rendezvous
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
         # Kept beside the group: it answers until the launcher itself ends, and so tells who failed first.
-        _store, _, _ = next(distributed.rendezvous("env://", me.rank, me.count, timeout=PATIENCE))
+        _store, _, _ = next(rendezvous("env://", me.rank, me.count, timeout=PATIENCE))
         distributed.init_process_group(
             backend,
-            store=distributed.PrefixStore("compressor", _store),
+            store=torch.distributed.distributed_c10d.PrefixStore("compressor", _store),
             rank=me.rank,
             world_size=me.count,
             timeout=PATIENCE,
@@ -233,7 +234,7 @@ def _join(me: Processes) -> None:
 
 
 def _part() -> None:
-    global _here, _joined  # noqa: PLW0603
+    global _here, _joined
     if _joined is None:
         return
     from torch import distributed
@@ -250,7 +251,7 @@ def _check_devices() -> None:
         count = len(with_gpu)
         raise ProviderError(
             f"{sum(with_gpu)} of {count} processes have a GPU.",
-            "Start one process for each GPU of a machine (--nproc-per-node), or none sees any: CUDA_VISIBLE_DEVICES=''.",
+            "Start one for each GPU of a machine (--nproc-per-node), or hide all GPUs: CUDA_VISIBLE_DEVICES=''.",
         )
 
 
@@ -289,7 +290,7 @@ def _exchange(tensors: Iterable[Tensor], send: Callable[[Any, Tensor], Any]) -> 
         with torch.no_grad(), _together() as distributed:
             flat = torch.cat([tensor.detach().reshape(-1) for tensor in bucket])
             send(distributed, flat)
-            parts = flat.split([tensor.numel() for tensor in bucket])
+            parts = torch.split(flat, [tensor.numel() for tensor in bucket])
             for tensor, part in zip(bucket, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
         bucket.clear()

@@ -194,8 +194,8 @@ def last_checkpoint(folder: Path) -> Path | None:
 class _Trainer(Trainer):
     """The Trainer with an injected objective, a fixed order of batches, our validation and a say in what is best.
 
-    Of several processes each has a Trainer that believes itself alone, with its share of every batch. They average their
-    gradients before a step; the first one writes the checkpoints.
+    Of several processes each has a Trainer that believes itself alone, with its share of every batch. They average
+    their gradients before a step; the first one writes the checkpoints.
     """
 
     def prepare_run(
@@ -207,7 +207,8 @@ class _Trainer(Trainer):
         self._ready = ready
         self._groups = groups
         self.figures: Figures = {}
-        self._gradients = SharedGradients(self.model) if processes.here().count > 1 else None
+        trained: Any = self.model
+        self._gradients = SharedGradients(trained) if processes.here().count > 1 else None
         # Otherwise the Trainer leaves the division by the accumulation steps to the model's own loss.
         self.model_accepts_loss_kwargs = False
 
