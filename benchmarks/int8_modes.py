@@ -1,29 +1,33 @@
-"""Time the int8 modes side by side: one scale per token against one per tensor, on a 12x768 BERT.
+"""Time the int8 modes side by side: one scale per token against one per tensor, on BERTs of two sizes.
 
-    python benchmarks/int8_modes.py [ROUNDS]
+    python benchmarks/int8_modes.py [--rounds 5] [--sizes 6x384 12x768] [--threads 2]
 
 Weights are random (seeded): time does not depend on them. Every model runs in a fresh process per round, in alternating
 order, with equal threads; ratios come with their interval, and with the noise floor of a model against its own copy.
+Finished sizes stand in ``benchmarks/results/int8_modes.json`` and are not measured again.
 """
 
 from __future__ import annotations
 
-import json
-import sys
+import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import finished
 import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from compressor.architectures import architecture_of
 from compressor.benchmark import MeasuredModel, TokenRows, measure, speedup, verdict
+from compressor.environment import fingerprint
 from compressor.graph.export import export_onnx
 from compressor.graph.passes.int8 import MODES
 from compressor.graph.quantize import quantize_onnx
 from compressor.recipe import BenchmarkRecipe
 
+RESULTS = Path(__file__).resolve().parent / "results" / "int8_modes.json"
 INPUTS = ("input_ids", "attention_mask")
 SHAPES = ((1, 16), (1, 32), (1, 128), (8, 32), (8, 128))
 
@@ -49,44 +53,74 @@ def batch(rows: list[dict[str, list[int]]]) -> dict[str, np.ndarray]:
     return padded
 
 
-def main() -> None:
+def run(layers: int, hidden: int, rounds: int, threads: int | None) -> dict[str, Any]:
     """Export once, quantize in every mode, measure all."""
     torch.manual_seed(0)
-    model = AutoModelForSequenceClassification.from_config(BertConfig(num_labels=2)).eval()
-    architecture = architecture_of(model.config)
-    rows = random_rows(model.config.vocab_size)
+    config = BertConfig(
+        num_labels=2, num_hidden_layers=layers, hidden_size=hidden, num_attention_heads=12, intermediate_size=4 * hidden
+    )
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    for name, value in model.named_parameters():
+        # A fresh layer norm has none, unlike every trained one; the graph takes notice.
+        if name.endswith("LayerNorm.bias"):
+            torch.nn.init.constant_(value, 0.01)
+    architecture = architecture_of(config)
+    rows = random_rows(config.vocab_size)
     batches = [batch(rows[:1]), batch(rows[1:9])]
     recipe = BenchmarkRecipe(
         batch_sizes=tuple(sorted({size for size, _ in SHAPES})),
         sequence_lengths=tuple(sorted({length for _, length in SHAPES})),
-        rounds=int(sys.argv[1]) if len(sys.argv) > 1 else 5,
-    )
+        rounds=rounds, max_rounds=rounds, threads=threads, clients=(),
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         fp32 = export_onnx(model, architecture, INPUTS, Path(folder) / "fp32.onnx", opset=18, batches=batches)
         models = [MeasuredModel("fp32", "onnx", fp32.path)]
         for mode in MODES:
             path = Path(folder) / f"{mode}.onnx"
             quantize_onnx(
-                fp32.path, path, target="auto", expected=12 * len(architecture.linears), batches=batches, mode=mode
+                fp32.path, path, target="auto", expected=layers * len(architecture.linears), batches=batches, mode=mode
             )
-            models.append(MeasuredModel(mode, "onnx", path))
+            models.append(MeasuredModel(mode, "onnx", path, precision="int8"))
         found = measure(models, recipe, TokenRows(rows, INPUTS, 512))
-    print(f"noise floor: a model against its own copy differs by {found.noise_floor:.1%}")
-    ratios = {}
+    cells = {}
     for size, length in SHAPES:
         slower = speedup(found, "per-token", "dynamic", size, length)
-        gain = speedup(found, "fp32", "per-token", size, length)
-        ratios[f"{size}x{length}"] = slower.value
-        print(
-            f"{size}x{length}: per-token takes {slower.value:.2f}x the time of per-tensor "
-            f"({slower.low:.2f} to {slower.high:.2f}, {verdict(slower, found.noise_floor)}), "
-            f"and is {gain.value:.2f}x faster than fp32"
-        )
-    mean = float(np.exp(np.mean(np.log(list(ratios.values())))))
-    print(f"geometric mean: {mean:.2f}x")
-    for note in found.notes:
-        print(note)
-    print(json.dumps({"ratios": ratios, "geometric_mean": mean, "noise_floor": found.noise_floor}))
+        cells[f"{size}x{length}"] = {
+            "ratio": slower.value, "low": slower.low, "high": slower.high,
+            "verdict": verdict(slower, found.noise_floor),
+            "faster_than_fp32": speedup(found, "fp32", "per-token", size, length).value,
+        }  # fmt: skip
+    machine = fingerprint()
+    return {
+        "ratios": cells,
+        "geometric_mean": float(np.exp(np.mean([np.log(cell["ratio"]) for cell in cells.values()]))),
+        "noise_floor": found.noise_floor,
+        "rounds": rounds,
+        "threads": found.latency[0].threads,
+        "notes": list(found.notes),
+        "environment": {key: machine[key] for key in ("date", "cpu", "versions")},
+    }
+
+
+def main() -> None:
+    """Measure the sizes that are missing, and print all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="*", default=["6x384", "12x768"], help="layers x width")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=None, help="default: the cores this process may use")
+    asked = parser.parse_args()
+    for name in asked.sizes:
+        if name not in finished.read(RESULTS):
+            layers, hidden = (int(part) for part in name.split("x"))
+            finished.add(RESULTS, name, run(layers, hidden, asked.rounds, asked.threads))
+        known = finished.read(RESULTS)[name]
+        print(f"{name}, {known['threads']} threads; noise floor {known['noise_floor']:.1%}")
+        for shape, cell in known["ratios"].items():
+            print(
+                f"{shape}: per-token takes {cell['ratio']:.2f}x the time of per-tensor ({cell['low']:.2f} to "
+                f"{cell['high']:.2f}, {cell['verdict']}), and is {cell['faster_than_fp32']:.2f}x faster than fp32"
+            )
+        print(f"geometric mean: {known['geometric_mean']:.3f}x")
 
 
 if __name__ == "__main__":

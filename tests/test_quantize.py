@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections import Counter
 from pathlib import Path
 from typing import get_args
@@ -37,7 +38,7 @@ def batches(model_type: str) -> tuple[parity.Batch, ...]:
 
 
 @functools.cache
-def quantized(model_type: str, target: str = "avx512_vnni", mode: str = "per-token") -> QuantizedModel:
+def quantized(model_type: str, target: str = "any", mode: str = "per-token") -> QuantizedModel:
     path = folder() / f"{model_type}-{target}-{mode}.onnx"
     return quantize.quantize_onnx(
         sample(model_type).exported.path, path, target=target, expected=products(model_type), batches=batches(model_type),
@@ -67,8 +68,9 @@ def test_every_product_of_the_encoder_is_quantized(model_type: str, mode: str) -
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_int8_keeps_nearly_all_labels_of_fp32(model_type: str) -> None:
     model = quantized(model_type)
-    assert model.agreement >= 0.95
-    assert 0 < model.max_abs_difference < 0.5
+    # 7-bit weights, which are right on every machine, and untrained models, whose texts lie near the border.
+    assert model.agreement >= 0.85
+    assert 0 < model.max_abs_difference < 0.8
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
@@ -115,7 +117,7 @@ def test_weights_have_one_scale_per_column() -> None:
     }
     module = "bert.encoder.layer.1.output.dense"
     original = item.model.get_submodule(module).weight.detach().numpy().T
-    scale = names[f"{module}.weight.scale"] * np.float32(127)
+    scale = names[f"{module}.weight.scale"]
     assert scale.shape == (32,)
     error = np.abs(names[f"{module}.weight.int8"] * scale - original)
     assert (error <= scale * 0.5001).all()
@@ -140,6 +142,16 @@ def test_int8_adds_standard_operators_only() -> None:
     }  # fmt: skip
 
 
+def test_a_scale_per_token_costs_four_nodes_where_a_layer_norm_wrote_the_tokens() -> None:
+    """What there is beside a product decides the time of short texts."""
+    found = Counter(node.op_type for node in onnx.load(quantized("bert").path).graph.node)
+    # Two layers: four activations each, of which one comes from GELU, whose sign needs no look.
+    assert (found["QuantizeLinear"], found["ReduceMax"], found["Abs"]) == (8, 8, 6)
+    # A layer norm's tokens are never zero as a whole; those of attention and GELU have a floor.
+    assert found["Clip"] == 4
+    assert found["ConstantOfShape"] == 2
+
+
 @pytest.mark.parametrize("mode", int8.MODES)
 def test_onnxruntime_merges_every_product_with_its_scales(mode: str, tmp_path: Path) -> None:
     options = onnxruntime.SessionOptions()
@@ -162,7 +174,7 @@ def test_large_tables_that_stay_in_floating_point_are_stored_in_half_the_bytes(
     monkeypatch.setattr(int8, "HALF_STORED_ELEMENTS", 1)
     source = sample("bert").exported.path
     model = quantize.quantize_onnx(
-        source, tmp_path / "half.onnx", target="avx512_vnni", expected=EXPECTED, batches=batches("bert")
+        source, tmp_path / "half.onnx", target="any", expected=EXPECTED, batches=batches("bert")
     )  # fmt: skip
     names = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(model.path).graph.initializer}
     table = sample("bert").model.get_submodule("bert.embeddings.position_embeddings").weight.detach().numpy()
@@ -175,7 +187,7 @@ def test_large_tables_that_stay_in_floating_point_are_stored_in_half_the_bytes(
 
 def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:
     again = quantize.quantize_onnx(
-        sample("distilbert").exported.path, tmp_path / "again.onnx", target="avx512_vnni", expected=EXPECTED,
+        sample("distilbert").exported.path, tmp_path / "again.onnx", target="any", expected=EXPECTED,
         batches=batches("distilbert"),
     )  # fmt: skip
     assert again.path.read_bytes() == quantized("distilbert").path.read_bytes()
@@ -213,14 +225,35 @@ def test_the_int8_graph_computes_the_arithmetic_it_documents(tmp_path: Path) -> 
     actual = run_product(tmp_path, x, weight)
     peak = np.maximum(np.abs(x).max(-1, keepdims=True), 1e-10)
     q = np.rint(x / peak * 127)
-    values, scale = int8.quantize_weight(weight, 127, axis=0)
+    values, scale = int8.quantize_weight(weight, modes.NO_SATURATION, axis=0)
     np.testing.assert_allclose(actual, q @ values.astype(float) * peak / 127 * scale, rtol=1e-5, atol=1e-6)
     assert (actual[1, 2] == 0).all()
 
 
-def run_product(tmp_path: Path, x: npt.NDArray[np.float32], weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def test_what_an_activation_function_made_gets_most_bytes_above_zero(tmp_path: Path) -> None:
+    """GELU is never below -0.17: 32 bytes hold that, and 223 the rest; ReLU takes all 255."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((2, 40, 8)).astype(np.float32) * np.linspace(0.01, 8, 40, dtype=np.float32)[:, None]
+    weight = rng.standard_normal((8, 4)).astype(np.float32)
+    values, scale = int8.quantize_weight(weight, modes.NO_SATURATION, axis=0)
+    for function, least, levels in (("Gelu", 0.17 * 223 / 32, 223), ("Relu", 1e-10, 255)):
+        y = np.maximum(x, 0) if function == "Relu" else x * (1 + np.vectorize(math.erf)(x / np.sqrt(2))) / 2
+        step = np.maximum(y.max(-1, keepdims=True), least) / levels
+        q = np.rint(y / step)
+        assert q.min() >= levels - 255
+        actual = run_product(tmp_path, x, weight, function)
+        # One byte apart where the two compute GELU differently in the last bit.
+        np.testing.assert_allclose(actual, q @ values.astype(float) * step * scale, atol=1.01 * float(step.max()))
+        assert np.abs(actual - y @ weight).max() < 8 * float(step.max())
+
+
+def run_product(
+    tmp_path: Path, x: npt.NDArray[np.float32], weight: npt.NDArray[np.float32], function: str = "Identity"
+) -> npt.NDArray[np.float32]:
+    domain = "com.microsoft" if function == "Gelu" else ""
     graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("MatMul", ["x", "w"], ["y"], name="layers.0.dense"),
+        [onnx.helper.make_node(function, ["x"], ["a"], domain=domain),
+         onnx.helper.make_node("MatMul", ["a", "w"], ["y"], name="layers.0.dense"),
          onnx.helper.make_node("Gather", ["table", "input_ids"], ["words"]),
          onnx.helper.make_node("Add", ["y", "words"], ["z"])],
         "g",
@@ -230,11 +263,13 @@ def run_product(tmp_path: Path, x: npt.NDArray[np.float32], weight: npt.NDArray[
         [onnx.numpy_helper.from_array(weight, "w"),
          onnx.numpy_helper.from_array(np.zeros((3, 4), np.float32), "table")],
     )  # fmt: skip
-    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    opsets = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("com.microsoft", 1)]
+    proto = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
     onnx.helper.set_model_props(proto, {onnx_files.LAYERS_KEY: "layers"})
     onnx.save(proto, tmp_path / "fp32.onnx")
     model = onnx_files.load(tmp_path / "fp32.onnx")
-    int8.rewrite(model, "per-token", 127)
+    # Sums of these are whole on every machine.
+    int8.rewrite(model, "per-token", modes.NO_SATURATION)
     assert int8.count_products(model) == 1
     onnx_files.save(model, tmp_path / "int8.onnx")
     session = onnx_files.open_session(tmp_path / "int8.onnx")

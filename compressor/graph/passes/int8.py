@@ -4,16 +4,15 @@ Every matrix product becomes ``MatMulInteger`` of uint8 activations and int8 wei
 onnxruntime merges the product, its conversion and its scales into one kernel when it loads the file. The modes differ
 in how activations are scaled:
 
-- ``per-token``: one symmetric scale for each token, with the constant zero point 128. A token's arithmetic then depends
-  on that token alone, so a text gets the same logits alone, padded or in a batch.
+- ``per-token``: one scale for each token, with a constant zero point. A token's arithmetic then depends on that token
+  alone, so a text gets the same logits alone, padded or in a batch.
 - ``dynamic``: one scale for the whole tensor (``DynamicQuantizeLinear``), as onnxruntime's own quantizer does it. The
   neighbours in a batch, and the padding, change a text's logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,33 +21,15 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from compressor.graph.files import CONTRIB, LAYERS_KEY
+from compressor.graph.passes.scales import BLOCKED_OPSET, Activation, Quantized, per_tensor, per_token
 from compressor.graph.passes.walk import origin
 
 QUERY_KEY_VALUE = "query_key_value"
 # Below this, storing a table in half the bytes saves nothing worth a node.
 HALF_STORED_ELEMENTS = 1 << 16
-# The least value of GELU is -0.16997, at -0.7518.
-_GELU_FLOOR = 0.17
-_NEVER_NEGATIVE = {"Relu": 1e-10, "BiasGelu": _GELU_FLOOR, "Gelu": _GELU_FLOOR, "FastGelu": _GELU_FLOOR}
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class _Quantized:
-    """An activation in uint8.
-
-    Attributes:
-        value: uint8 of shape (batch, sequence, width).
-        scale: Of shape (batch, sequence, 1), or a scalar.
-        zero_point: A scalar.
-        unit: What ``scale`` still has to be multiplied with; it goes into the weights' scales.
-    """
-
-    value: ir.Value
-    scale: ir.Value
-    zero_point: ir.Value
-    unit: float
+MODES: Mapping[str, Activation] = {"per-token": per_token, "dynamic": per_tensor}
 
 
 def quantize_weight(weight: Array, limit: int, axis: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
@@ -81,6 +62,8 @@ def rewrite(model: ir.Model, mode: str, limit: int, keep: Collection[str] = ()) 
         keep: Modules whose products stay in floating point.
     """
     _Writer(model.graph, MODES[mode], limit).rewrite(model.metadata_props[LAYERS_KEY], keep)
+    if mode == "per-token":
+        model.opset_imports[""] = max(BLOCKED_OPSET, model.opset_imports[""])
     RemoveUnusedNodesPass()(model)
 
 
@@ -107,7 +90,7 @@ class _Writer:
         self.activation = activation
         self.limit = limit
         self.constants: dict[str, ir.Value] = {}
-        self.quantized: dict[ir.Value, _Quantized] = {}
+        self.quantized: dict[ir.Value, Quantized] = {}
 
     def rewrite(self, layers: str, keep: Collection[str]) -> None:
         for node in list(self.graph):
@@ -142,18 +125,37 @@ class _Writer:
             self.constants[name] = value
         return self.constants[name]
 
+    def for_each_token(self, before: ir.Node, source: ir.Value, number: np.uint8) -> ir.Value:
+        """A number for each token of an activation, of shape (batch, sequence, 1)."""
+        ids = next(value for value in self.graph.inputs if value.name == "input_ids")
+        filled = ir.tensor(np.array([number]))
+        last = self.constant("int8.one", np.array([1], np.int64))
+        if source.shape is None or ids.shape is None or tuple(source.shape)[:-1] != tuple(ids.shape):
+            # Not the tokens of the text, as the positions that DeBERTa's layers project.
+            outer = self.add(before, "Shape", source, end=-1)
+            own: ir.Value = self.add(
+                before, "ConstantOfShape", self.add(before, "Concat", outer, last, axis=0), value=filled
+            )
+            return own
+        name = f"int8.zero_points_{number}"
+        if name not in self.constants:
+            first = self.graph[0]
+            shape = self.add(first, "Concat", self.add(first, "Shape", ids), last, axis=0)
+            self.constants[name] = self.add(first, "ConstantOfShape", shape, value=filled)
+        return self.constants[name]
+
     def product(self, before: ir.Node, source: ir.Value | None, weight: Array, name: str, weights: str) -> ir.Value:
         """A matrix product with a constant weight, in int8; nodes of one ``weights`` share them."""
         assert source is not None  # noqa: S101 - a product has two inputs
         if source not in self.quantized:
-            self.quantized[source] = self.activation(self, before, source)
+            self.quantized[source] = self.activation(self, before, source, weight.shape[0])
         left = self.quantized[source]
         right, scale = quantize_weight(weight, self.limit, axis=0)
         accumulated = self.add(
             before, "MatMulInteger", left.value, self.constant(f"{weights}.weight.int8", right), left.zero_point
         )
         accumulated.producer().name = name
-        columns = self.constant(f"{weights}.weight.scale", (scale[0] * np.float32(left.unit)).astype(np.float32))
+        columns = self.constant(f"{weights}.weight.scale", scale[0])
         # In this form, and in no other, onnxruntime merges the four nodes into one (MatMulIntegerToFloat).
         scales = self.add(before, "Mul", left.scale, columns)
         product: ir.Value = self.add(before, "Mul", self.add(before, "Cast", accumulated, to=ir.DataType.FLOAT), scales)
@@ -203,39 +205,10 @@ class _Writer:
             value.replace_all_uses_with(self.add(self.graph[0], "Cast", half, to=ir.DataType.FLOAT))
 
 
-def _per_token(writer: _Writer, before: ir.Node, source: ir.Value) -> _Quantized:
-    """Quantize x to round(127 x / max|x|) + 128, the maximum taken over each token."""
-    axes = writer.constant("int8.last_axis", np.array([-1], np.int64))
-    top = writer.add(before, "ReduceMax", source, axes, keepdims=1)
-    producer = source.producer()
-    floor = _NEVER_NEGATIVE.get(producer.op_type) if producer is not None else None
-    if floor is not None:
-        # An activation function bounds its own minimum: there is nothing to look for on that side.
-        peak = writer.add(before, "Max", top, writer.constant(f"int8.at_least_{floor:g}", np.float32(floor)))
-    else:
-        bottom = writer.add(before, "Neg", writer.add(before, "ReduceMin", source, axes, keepdims=1))
-        peak = writer.add(before, "Max", top, bottom, writer.constant("int8.not_zero", np.float32(1e-10)))
-    unit = np.float32(1 / 127)
-    zero_point = writer.constant("int8.zero_point", np.uint8(128))
-    # The quantizer's scale is constant; dividing by the peak before it, and putting 1/127 into the weights' scales,
-    # saves two nodes a product.
-    shares = writer.add(before, "Div", source, peak)
-    value = writer.add(before, "QuantizeLinear", shares, writer.constant("int8.unit", unit), zero_point)
-    return _Quantized(value, peak, zero_point, float(unit))
-
-
-def _per_tensor(writer: _Writer, before: ir.Node, source: ir.Value) -> _Quantized:
-    value, scale, zero_point = writer.add(before, "DynamicQuantizeLinear", source, outputs=3)
-    return _Quantized(value, scale, zero_point, 1.0)
-
-
-Activation = Callable[[_Writer, ir.Node, ir.Value], _Quantized]
-MODES: Mapping[str, Activation] = {"per-token": _per_token, "dynamic": _per_tensor}
-
-
 def _array(value: ir.Value | None) -> Any:
     return None if value is None or value.const_value is None else value.const_value.numpy()
 
 
 def _replace(node: ir.Node, new: ir.Value) -> None:
+    new.shape, new.type = node.outputs[0].shape, node.outputs[0].type
     node.outputs[0].replace_all_uses_with(new)
