@@ -66,6 +66,7 @@ def export_onnx(
 
     expected = parity.torch_logits(model, batches, task)
     graph = _trace(model, task, _accepted(model, input_names), opset)
+    traced = list(graph.graph.initializers.values())
     _drop_unused_inputs(graph)
     if architecture.shared:
         # The exporter writes a weight once for each time that its layer is run.
@@ -79,7 +80,10 @@ def export_onnx(
     fusions = fusion.fuse(graph, architecture, model.config.num_hidden_layers, _activation(model.config))
     onnx_files.save(graph, path)
     names = tuple(value.name for value in graph.graph.inputs)
-    del graph
+    for value in (*traced, *graph.graph.initializers.values()):
+        # onnxscript holds on to the last graph that its rules were applied to, and with it to torch's weights.
+        value.const_value = None
+    del graph, traced
     onnx_files.give_back()
     try:
         rows += parity.compare("fused", batches, expected, _load_and_run(path, batches, task), task)

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from compressor.graph import weightless
+
 CONTRIB = "com.microsoft"
 # Where the fused file says which of its products belong to the encoder, as in ``bert.encoder.layer``.
 LAYERS_KEY = "compressor.layers"
@@ -21,10 +23,17 @@ _WEIGHT_TYPES = ("FLOAT", "FLOAT16", "BFLOAT16", "INT8", "UINT8")
 
 
 def load(path: Path) -> Any:
-    """Read a file as an ``onnx_ir.Model``; weights stay on disk until they are used."""
+    """Read a file as an ``onnx_ir.Model``; weights stay on disk until they are used.
+
+    The file must stay as it is meanwhile; ``write`` replaces a file, and leaves the old one to its readers.
+    """
     import onnx_ir as ir
 
-    return ir.load(path)
+    if path.with_name(f"{path.name}.data").exists():
+        return ir.load(path)
+    model = ir.from_proto(weightless.read(path))
+    ir.external_data.set_base_dir(model.graph, path.parent)
+    return model
 
 
 def save(model: Any, path: Path) -> None:
@@ -74,36 +83,32 @@ def _stream(model: Any, path: Path) -> None:
             model.graph.register_initializer(value)
     graph = proto.graph.SerializeToString()
     proto.ClearField("graph")
-    tensor_tag = _tag(onnx.GraphProto.INITIALIZER_FIELD_NUMBER)
-    sizes = [_tensor(value).ByteSize() for value in values]
-    total = len(graph) + sum(len(tensor_tag) + len(_varint(size)) + size for size in sizes)
-    with path.open("wb") as stream:
-        stream.write(proto.SerializeToString() + _tag(onnx.ModelProto.GRAPH_FIELD_NUMBER) + _varint(total) + graph)
-        for value, size in zip(values, sizes, strict=True):
-            stream.write(tensor_tag + _varint(size))
-            stream.write(_tensor(value).SerializeToString())
+    headers = [_header(value) for value in values]
+    tensor = weightless.tag(onnx.GraphProto.INITIALIZER_FIELD_NUMBER)
+    starts = [
+        tensor + weightless.varint(len(header) + value.const_value.nbytes) + header
+        for value, header in zip(values, headers, strict=True)
+    ]
+    total = len(graph) + sum(map(len, starts)) + sum(value.const_value.nbytes for value in values)
+    aside = path.with_name(f"{path.name}.part")
+    with aside.open("wb") as stream:
+        stream.write(proto.SerializeToString())
+        stream.write(weightless.tag(onnx.ModelProto.GRAPH_FIELD_NUMBER) + weightless.varint(total) + graph)
+        for value, start in zip(values, starts, strict=True):
+            stream.write(start)
+            value.const_value.tofile(stream)
+    aside.replace(path)
 
 
-def _tensor(value: Any) -> Any:
-    from onnx_ir import serde
+def _header(value: Any) -> bytes:
+    """A tensor's message up to its bytes, which are its last field."""
+    import onnx
 
-    proto = serde.serialize_tensor(value.const_value)
-    proto.name = value.name
-    return proto
-
-
-def _tag(field: int) -> bytes:
-    """Announces a field that is a message."""
-    return _varint(field << 3 | 2)
-
-
-def _varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first."""
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*found, number])
+    tensor = value.const_value
+    proto = onnx.TensorProto(dims=tensor.shape.numpy(), data_type=tensor.dtype.value, name=value.name)
+    raw = weightless.tag(onnx.TensorProto.RAW_DATA_FIELD_NUMBER)
+    header: bytes = proto.SerializeToString() + raw + weightless.varint(tensor.nbytes)
+    return header
 
 
 def give_back() -> None:
