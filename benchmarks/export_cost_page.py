@@ -1,0 +1,71 @@
+"""The section of ``docs/peers.md`` that ``export_cost.py`` has measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import finished
+from compressor.benchmark.intervals import spread
+
+RESULTS = Path(__file__).resolve().parent / "results" / "export_cost.json"
+SIDES: Mapping[str, tuple[str, ...]] = {
+    "ours: load, export, fuse, prove, quantize": ("ours",),
+    "optimum-cli export onnx, then quantize --avx2": ("optimum export", "optimum quantize"),
+}
+MOST_MEMORY = 4.0
+INTRODUCTION = """## Cost of the export
+
+A 12x768 BERT from its Hugging Face folder to a fused fp32 and an int8 file, `python benchmarks/export_cost.py`: whole
+processes, in turn; seconds are of all processes of a side, memory is that of its largest, over the fp32 file
+({size:.0f} MB). Medians, with the range over {rounds} rounds. optimum's int8 is made of the graph before fusion.
+"""
+
+
+def render() -> str:
+    """Lay the rounds out as Markdown; empty where nothing was measured."""
+    rounds = [*finished.read(RESULTS).values()]
+    if not rounds:
+        return ""
+    lines = [
+        INTRODUCTION.format(size=rounds[0]["fp32_bytes"] / 1e6, rounds=len(rounds)),
+        "| side | seconds | peak memory over the fp32 file |",
+        "|---|---:|---:|",
+    ]
+    for title, steps in SIDES.items():
+        lines.append(f"| {title} | {_told(seconds(rounds, steps), '.1f')} | {_told(memory(rounds, steps), '.2f')} |")
+    (_, mine), (_, theirs) = SIDES.items()
+    logs = np.log(seconds(rounds, mine) / seconds(rounds, theirs))
+    found, most = spread(logs), float(memory(rounds, mine).max())
+    ratio = f"{float(np.exp(np.median(logs))):.2f}"
+    if found is not None:
+        low, high = (float(np.exp(found.centre + side * found.half_width())) for side in (-1, 1))
+        ratio += f" (95% interval {low:.2f}–{high:.2f})"
+    time_goal = "met" if np.median(logs) <= 0 else "missed"
+    memory_goal = "met" if most <= MOST_MEMORY else "missed"
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Ours takes {ratio} of the time of optimum-cli (goal: at most 1, {time_goal}), and at most {most:.2f} "
+            f"times the fp32 file in memory (goal: at most {MOST_MEMORY:g}, {memory_goal}).",
+            "",
+        ]
+    )
+
+
+def seconds(rounds: list[dict[str, Any]], steps: tuple[str, ...]) -> Any:
+    """Seconds of a side in each round."""
+    return np.array([sum(one[step]["seconds"] for step in steps) for one in rounds])
+
+
+def memory(rounds: list[dict[str, Any]], steps: tuple[str, ...]) -> Any:
+    """Peak memory of a side over the fp32 file, in each round."""
+    return np.array([max(one[step]["peak_bytes"] for step in steps) / one["fp32_bytes"] for one in rounds])
+
+
+def _told(values: Any, form: str) -> str:
+    return f"{np.median(values):{form}} ({values.min():{form}}–{values.max():{form}})"
