@@ -65,8 +65,7 @@ def export_onnx(
     from onnx_ir.passes.common import DeduplicateInitializersPass
 
     expected = parity.torch_logits(model, batches, task)
-    graph = _trace(model, task, _accepted(model, input_names), opset)
-    traced = list(graph.graph.initializers.values())
+    graph, traced = _trace(model, task, _accepted(model, input_names), opset)
     _drop_unused_inputs(graph)
     if architecture.shared:
         # The exporter writes a weight once for each time that its layer is run.
@@ -131,8 +130,8 @@ def _accepted(model: Model, input_names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in input_names if name in taken)
 
 
-def _trace(model: Model, task: Task, input_names: Sequence[str], opset: int) -> Any:
-    """Export to an ``onnx_ir.Model``.
+def _trace(model: Model, task: Task, input_names: Sequence[str], opset: int) -> tuple[Any, list[Any]]:
+    """Export to an ``onnx_ir.Model``; give beside it the values of torch's weights, also of those that were folded.
 
     ``dynamo=True`` because the older tracer gives wrong logits on transformers 5 at every shape but the traced one.
     """
@@ -155,13 +154,16 @@ def _trace(model: Model, task: Task, input_names: Sequence[str], opset: int) -> 
                 opset_version=opset,
                 dynamo=True,
                 verbose=False,
+                optimize=False,
             )
+            traced = list(program.model.graph.initializers.values())  # type: ignore[union-attr] # with dynamo=True
+            program.optimize()  # type: ignore[union-attr] # likewise
     except torch.onnx.OnnxExporterError as error:
         raise StageError(
             f"torch could not export {type(model).__name__} to ONNX: {str(error).strip().splitlines()[0]}",
             "Please report the model type and the versions of torch and transformers.",
         ) from error
-    return program.model  # type: ignore[union-attr] # with dynamo=True there is a program
+    return program.model, traced  # type: ignore[union-attr] # likewise
 
 
 def _drop_unused_inputs(model: Any) -> None:
