@@ -117,7 +117,8 @@ def test_weights_have_one_scale_per_column() -> None:
     }
     module = "bert.encoder.layer.1.output.dense"
     original = item.model.get_submodule(module).weight.detach().numpy().T
-    scale = names[f"{module}.weight.scale"]
+    # They have been multiplied with the step of the activation, which comes from GELU: the 223rd part of its peak.
+    scale = names[f"{module}.weight.scale"] * np.float32(223)
     assert scale.shape == (32,)
     error = np.abs(names[f"{module}.weight.int8"] * scale - original)
     assert (error <= scale * 0.5001).all()
@@ -140,16 +141,17 @@ def test_int8_adds_standard_operators_only() -> None:
     assert {node.op_type for node in nodes if node.domain == "com.microsoft"} == {
         "MultiHeadAttention", "SkipLayerNormalization", "BiasGelu",
     }  # fmt: skip
+    # The CUDA provider takes a blocked quantizer of bytes, and fails when it runs.
+    assert not [node for node in nodes if any(attribute.name == "block_size" for attribute in node.attribute)]
 
 
 def test_a_scale_per_token_costs_four_nodes_where_a_layer_norm_wrote_the_tokens() -> None:
     """What there is beside a product decides the time of short texts."""
     found = Counter(node.op_type for node in onnx.load(quantized("bert").path).graph.node)
     # Two layers: four activations each, of which one comes from GELU, whose sign needs no look.
-    assert (found["QuantizeLinear"], found["ReduceMax"], found["Abs"]) == (8, 8, 6)
+    assert (found["Div"], found["QuantizeLinear"], found["ReduceMax"], found["Abs"]) == (8, 8, 8, 6)
     # A layer norm's tokens are never zero as a whole; those of attention and GELU have a floor.
     assert found["Clip"] == 4
-    assert found["ConstantOfShape"] == 2
 
 
 @pytest.mark.parametrize("mode", int8.MODES)

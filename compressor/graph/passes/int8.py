@@ -21,7 +21,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from compressor.graph.files import CONTRIB, LAYERS_KEY
-from compressor.graph.passes.scales import BLOCKED_OPSET, Activation, Quantized, per_tensor, per_token
+from compressor.graph.passes.scales import Activation, Quantized, per_tensor, per_token
 from compressor.graph.passes.walk import origin
 
 QUERY_KEY_VALUE = "query_key_value"
@@ -62,8 +62,6 @@ def rewrite(model: ir.Model, mode: str, limit: int, keep: Collection[str] = ()) 
         keep: Modules whose products stay in floating point.
     """
     _Writer(model.graph, MODES[mode], limit).rewrite(model.metadata_props[LAYERS_KEY], keep)
-    if mode == "per-token":
-        model.opset_imports[""] = max(BLOCKED_OPSET, model.opset_imports[""])
     RemoveUnusedNodesPass()(model)
 
 
@@ -125,37 +123,18 @@ class _Writer:
             self.constants[name] = value
         return self.constants[name]
 
-    def for_each_token(self, before: ir.Node, source: ir.Value, number: np.uint8) -> ir.Value:
-        """A number for each token of an activation, of shape (batch, sequence, 1)."""
-        ids = next(value for value in self.graph.inputs if value.name == "input_ids")
-        filled = ir.tensor(np.array([number]))
-        last = self.constant("int8.one", np.array([1], np.int64))
-        if source.shape is None or ids.shape is None or tuple(source.shape)[:-1] != tuple(ids.shape):
-            # Not the tokens of the text, as the positions that DeBERTa's layers project.
-            outer = self.add(before, "Shape", source, end=-1)
-            own: ir.Value = self.add(
-                before, "ConstantOfShape", self.add(before, "Concat", outer, last, axis=0), value=filled
-            )
-            return own
-        name = f"int8.zero_points_{number}"
-        if name not in self.constants:
-            first = self.graph[0]
-            shape = self.add(first, "Concat", self.add(first, "Shape", ids), last, axis=0)
-            self.constants[name] = self.add(first, "ConstantOfShape", shape, value=filled)
-        return self.constants[name]
-
     def product(self, before: ir.Node, source: ir.Value | None, weight: Array, name: str, weights: str) -> ir.Value:
         """A matrix product with a constant weight, in int8; nodes of one ``weights`` share them."""
         assert source is not None  # noqa: S101 - a product has two inputs
         if source not in self.quantized:
-            self.quantized[source] = self.activation(self, before, source, weight.shape[0])
+            self.quantized[source] = self.activation(self, before, source)
         left = self.quantized[source]
         right, scale = quantize_weight(weight, self.limit, axis=0)
         accumulated = self.add(
             before, "MatMulInteger", left.value, self.constant(f"{weights}.weight.int8", right), left.zero_point
         )
         accumulated.producer().name = name
-        columns = self.constant(f"{weights}.weight.scale", scale[0])
+        columns = self.constant(f"{weights}.weight.scale", (scale[0] * np.float32(left.unit)).astype(np.float32))
         # In this form, and in no other, onnxruntime merges the four nodes into one (MatMulIntegerToFloat).
         scales = self.add(before, "Mul", left.scale, columns)
         product: ir.Value = self.add(before, "Mul", self.add(before, "Cast", accumulated, to=ir.DataType.FLOAT), scales)

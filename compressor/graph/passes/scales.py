@@ -16,10 +16,6 @@ import onnx_ir as ir
 
 Array = npt.NDArray[Any]
 
-BLOCKED_OPSET = 21
-"""From here on ``QuantizeLinear`` takes a scale for each block: a block is a token."""
-
-
 @dataclass(frozen=True)
 class Quantized:
     """An activation in uint8.
@@ -28,11 +24,13 @@ class Quantized:
         value: uint8 of shape (batch, sequence, width).
         scale: Of shape (batch, sequence, 1), or a scalar.
         zero_point: A scalar.
+        unit: What ``scale`` still has to be multiplied with; it goes into the weights' scales.
     """
 
     value: ir.Value
     scale: ir.Value
     zero_point: ir.Value
+    unit: float
 
 
 class Writer(Protocol):
@@ -43,9 +41,6 @@ class Writer(Protocol):
 
     def constant(self, name: str, array: Array | np.generic) -> ir.Value:
         """A constant of this name and content."""
-
-    def for_each_token(self, before: ir.Node, source: ir.Value, number: np.uint8) -> ir.Value:
-        """A number for each token of an activation, of shape (batch, sequence, 1)."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +74,13 @@ _RANGES: Mapping[str, _Range] = {"Relu": _Range(0, 0.0), "BiasGelu": _GELU, "Gel
 _NOT_ZERO = 1e-10
 
 
-def per_token(writer: Writer, before: ir.Node, source: ir.Value, width: int) -> Quantized:
+def per_token(writer: Writer, before: ir.Node, source: ir.Value) -> Quantized:
     """Quantize x to round(x · levels / max|x|) + zero point, the maximum taken over each token.
 
     Args:
         writer: Of the graph.
         before: Where the nodes go.
         source: float32 of shape (batch, sequence, width).
-        width: Of a token.
     """
     producer = source.producer()
     found = _RANGES.get(producer.op_type, _SYMMETRIC) if producer is not None else _SYMMETRIC
@@ -97,19 +91,21 @@ def per_token(writer: Writer, before: ir.Node, source: ir.Value, width: int) -> 
     if producer is None or not _is_never_zero(producer):
         least = max(found.least_peak, _NOT_ZERO)
         peak = writer.add(before, "Clip", peak, writer.constant(f"int8.least_{least:.4g}", np.float32(least)))
-    scale = writer.add(before, "Mul", peak, writer.constant(f"int8.unit_{found.levels}", np.float32(1 / found.levels)))
-    zero_point = np.uint8(found.zero_point)
-    shared = writer.constant(f"int8.zero_point_{zero_point}", zero_point)
-    zero_points = writer.for_each_token(before, source, zero_point)
-    value = writer.add(before, "QuantizeLinear", source, scale, zero_points, axis=-1, block_size=width)
-    return Quantized(value, scale, shared)
+    unit = np.float32(1 / found.levels)
+    zero_point = writer.constant(f"int8.zero_point_{found.zero_point}", np.uint8(found.zero_point))
+    # The quantizer's scale is one constant. A scale for each block (opset 21) would save the division, but the
+    # CUDA provider takes such a node and has no kernel for its bytes. The unit goes into the weights' scales.
+    shares = writer.add(before, "Div", source, peak)
+    value = writer.add(
+        before, "QuantizeLinear", shares, writer.constant(f"int8.unit_{found.levels}", unit), zero_point
+    )
+    return Quantized(value, peak, zero_point, float(unit))
 
 
-def per_tensor(writer: Writer, before: ir.Node, source: ir.Value, width: int) -> Quantized:
+def per_tensor(writer: Writer, before: ir.Node, source: ir.Value) -> Quantized:
     """Quantize with one scale and zero point for all tokens of a batch, as onnxruntime's own quantizer does."""
-    del width
     value, scale, zero_point = writer.add(before, "DynamicQuantizeLinear", source, outputs=3)
-    return Quantized(value, scale, zero_point)
+    return Quantized(value, scale, zero_point, 1.0)
 
 
 def _is_never_zero(node: ir.Node) -> bool:
@@ -119,4 +115,4 @@ def _is_never_zero(node: ir.Node) -> bool:
     return bias is not None and bias.const_value is not None and bool(bias.const_value.numpy().any())
 
 
-Activation = Callable[[Writer, ir.Node, ir.Value, int], Quantized]
+Activation = Callable[[Writer, ir.Node, ir.Value], Quantized]
