@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 Array = npt.NDArray[Any]
 
+
 @dataclass(frozen=True)
 class Quantized:
     """An activation in uint8.
@@ -96,9 +97,7 @@ def per_token(writer: Writer, before: ir.Node, source: ir.Value) -> Quantized:
     # The quantizer's scale is one constant. A scale for each block (opset 21) would save the division, but the
     # CUDA provider takes such a node and has no kernel for its bytes. The unit goes into the weights' scales.
     shares = writer.add(before, "Div", source, peak)
-    value = writer.add(
-        before, "QuantizeLinear", shares, writer.constant(f"int8.unit_{found.levels}", unit), zero_point
-    )
+    value = writer.add(before, "QuantizeLinear", shares, writer.constant(f"int8.unit_{found.levels}", unit), zero_point)
     return Quantized(value, peak, zero_point, float(unit))
 
 
