@@ -27,12 +27,12 @@ from typing import Any
 
 import finished
 import numpy as np
+import page
 from scipy import stats
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "few_labels.json"
 PAGE = HERE.parent / "docs" / "training.md"
-START, END = "<!-- few labels: written by benchmarks/few_labels.py --render -->", "<!-- /few labels -->"
 
 LABELLED, VALIDATED = 10, 3
 """Texts of each class."""
@@ -226,16 +226,6 @@ def table(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def render() -> None:
-    """Write the table between its marks."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(START)
-    after = rest.partition(END)[2]
-    found = finished.read(RESULTS)
-    lines = ["", *table(found), ""] if found else []
-    PAGE.write_text("\n".join([before + START, *lines, END + after]), encoding="utf-8")
-
-
 def main() -> None:
     """Measure, or render what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -251,7 +241,9 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="of the training")
     arguments = parser.parse_args()
     if arguments.render:
-        render()
+        known = finished.read(RESULTS)
+        page.fill(PAGE, "few labels", Path(__file__).name, "\n".join(table(known)) if known else "")
+        print(PAGE)
         return
     if not arguments.data:
         parser.error("--data is needed to measure; --render needs nothing")

@@ -27,6 +27,7 @@ from typing import Any
 import accuracy
 import finished
 import numpy as np
+import page
 from tokenizers import Tokenizer
 
 from compressor.answers import Answers, changed_rows, cut, largest_difference, pad
@@ -41,7 +42,6 @@ from compressor.tasks import TASKS
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "invariance.json"
 PAGE = HERE.parent / "docs" / "quantization.md"
-START, END = "<!-- invariance: written by benchmarks/invariance.py --render -->", "<!-- /invariance -->"
 
 FORMS = {"per-token": "one scale per token (default)", "dynamic": "one scale per tensor"}
 TEXTS, WIDTH, BATCH = 1000, 128, 32
@@ -215,19 +215,6 @@ def render(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def updated(text: str, results: Mapping[str, Any]) -> str:
-    """A page's text with the tables as they are now.
-
-    Raises:
-        ValueError: The text does not have the marks between which they belong.
-    """
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise ValueError(f"{PAGE.name} has no {START} ... {END}")
-    return f"{before}{START}\n\n{render(results)}\n\n{END}{after}"
-
-
 def main() -> None:
     """Measure, or render what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -241,7 +228,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e6, help="start no unit after this many minutes")
     asked = parser.parse_args()
     if asked.render:
-        PAGE.write_text(updated(PAGE.read_text(encoding="utf-8"), finished.read(RESULTS)), encoding="utf-8")
+        page.fill(PAGE, "invariance", Path(__file__).name, render(finished.read(RESULTS)))
         print(PAGE)
     elif asked.data:
         run(asked)

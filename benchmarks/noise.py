@@ -25,6 +25,7 @@ from typing import Any
 
 import finished
 import numpy as np
+import page
 import torch
 from transformers import AutoModelForSequenceClassification, BertConfig
 
@@ -38,7 +39,6 @@ from compressor.report import speed
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "noise.json"
 PAGE = HERE.parent / "docs" / "benchmark.md"
-START, END = "<!-- noise: written by benchmarks/noise.py --render -->", "<!-- /noise -->"
 
 LAYERS, HIDDEN, VOCABULARY = 10, 384, 2000
 NAMES = {"A": LAYERS, "B": LAYERS + 1}
@@ -160,19 +160,6 @@ def render(done: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def updated(text: str, done: Sequence[dict[str, Any]]) -> str:
-    """A page's text with the table as it is now.
-
-    Raises:
-        ValueError: The text does not have the marks between which it belongs.
-    """
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise ValueError(f"docs/benchmark.md has no {START} ... {END}")
-    return f"{before}{START}\n\n{render(done)}\n\n{END}{after}"
-
-
 def main() -> None:
     """Run what is missing, then print the table and one line of JSON; or render what is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -200,7 +187,7 @@ def main() -> None:
     if not done:
         parser.error(f"{asked.results} holds no finished run")
     if asked.render:
-        PAGE.write_text(updated(PAGE.read_text(encoding="utf-8"), done), encoding="utf-8")
+        page.fill(PAGE, "noise", Path(__file__).name, render(done))
         print(PAGE)
         return
     print(f"\n{render(done)}")

@@ -27,7 +27,7 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks import finished  # noqa: E402
+from benchmarks import finished, page  # noqa: E402
 from compressor import environment  # noqa: E402
 from compressor.benchmark.intervals import spread  # noqa: E402
 from compressor.benchmark.process import run_process  # noqa: E402
@@ -36,7 +36,6 @@ from compressor.runtime import available_cores  # noqa: E402
 
 RESULTS = HERE / "results" / "step_cost.json"
 PAGE = HERE.parent / "docs" / "training.md"
-START, END = "<!-- step cost: written by benchmarks/step_cost.py --render -->", "<!-- /step cost -->"
 GOAL = 1.15
 BATCH = 32
 WARMUP = 4
@@ -195,8 +194,7 @@ def main() -> None:
     if not asked.render:
         run(asked)
         return
-    head, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
-    PAGE.write_text(f"{head}{START}\n{render(finished.read(RESULTS))}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    page.fill(PAGE, "step cost", Path(__file__).name, render(finished.read(RESULTS)))
     print(PAGE)
 
 
