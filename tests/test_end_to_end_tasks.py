@@ -40,9 +40,10 @@ def run(teacher: Path, data: Path, place: Path, **flags: Any) -> Run:
     return compress(build({}, given))
 
 
-# Numbers and sets of labels go the way of single labels: they wait for the long run.
+# One of each shape of answers; the others wait for the long run, and test_matrix has every kind.
+QUICK = ("token-classification", "question-answering")
 KINDS = [
-    pytest.param(kind, marks=[pytest.mark.slow] if TASKS[kind].name == "text-classification" else [])
+    pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.slow])
     for kind in TASKS
     if kind != "single-label"
 ]
@@ -85,6 +86,7 @@ def test_what_a_masked_language_student_learnt_serves_a_second_run(tmp_path: Pat
     assert second.report["layer_map"]["teacher_layers"] == 2
 
 
+@pytest.mark.slow
 def test_pairs_are_read_learnt_and_predicted_as_pairs(tmp_path: Path) -> None:
     teacher = tmp_path / "teacher"
     tiny.teacher_folder(teacher)

@@ -101,6 +101,7 @@ def test_the_report_tells_what_was_added(tmp_path: Path) -> None:
         assert text in (folder / page).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_no_student_is_taken_for_one_that_learnt_from_other_rows(tmp_path: Path) -> None:
     teacher = tiny.teacher_folder(tmp_path / "teacher")
     data = tiny_data.write("single-label", tmp_path / "data", train=48)

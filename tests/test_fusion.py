@@ -144,6 +144,7 @@ def test_large_weights_with_several_readers_are_stored_once_and_as_their_product
     assert small.quantized == 2 * 6
 
 
+@pytest.mark.slow
 def test_a_tied_decoder_does_not_bring_the_vocabulary_twice(tmp_path: Path) -> None:
     model = classifier("bert", "fill-mask", hidden_size=128, vocab_size=1000)
     strengthen(model, 0.1)

@@ -202,6 +202,7 @@ def test_texts_that_are_not_there_or_damaged_are_explained(tmp_path: Path) -> No
 # --- whole runs -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_trims_says_so_and_its_folder_answers_alike_everywhere(tmp_path: Path) -> None:
     teacher = tiny_tokenizers.teacher_folder(tmp_path / "teacher", "BPE")
     (tmp_path / "more.txt").write_text(" ".join(tiny_tokenizers.invented(3)), encoding="utf-8")

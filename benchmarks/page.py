@@ -1,0 +1,26 @@
+"""The part of a page of the documentation that a benchmark writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def fill(path: Path, name: str, script: str, body: str) -> None:
+    """Replace what stands between a page's marks.
+
+    Args:
+        path: The page, in Markdown.
+        name: Of its part: between ``<!-- NAME: written by benchmarks/SCRIPT --render -->`` and ``<!-- /NAME -->``.
+        script: File name of the benchmark.
+        body: In Markdown.
+
+    Raises:
+        ValueError: The page does not have the marks.
+    """
+    start, end = f"<!-- {name}: written by benchmarks/{script} --render -->", f"<!-- /{name} -->"
+    text = path.read_text(encoding="utf-8")
+    before, found, rest = text.partition(start)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{path.name} has no {start} ... {end}")
+    path.write_text(f"{before}{start}\n\n{body.strip()}\n\n{end}{after}", encoding="utf-8")
