@@ -43,9 +43,7 @@ def run(teacher: Path, data: Path, place: Path, **flags: Any) -> Run:
 # One of each shape of answers; the others wait for the long run, and test_matrix has every kind.
 QUICK = ("token-classification", "question-answering")
 KINDS = [
-    pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.slow])
-    for kind in TASKS
-    if kind != "single-label"
+    pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.slow]) for kind in TASKS if kind != "single-label"
 ]
 
 
