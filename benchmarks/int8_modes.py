@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, BertConfig
 
+from compressor.answers import pad
 from compressor.architectures import architecture_of
 from compressor.benchmark import MeasuredModel, TokenRows, measure, speedup, verdict
 from compressor.environment import fingerprint
@@ -43,16 +44,6 @@ def random_rows(vocabulary: int, rows: int = 64) -> list[dict[str, list[int]]]:
     return found
 
 
-def batch(rows: list[dict[str, list[int]]]) -> dict[str, np.ndarray]:
-    """Pad rows to one batch."""
-    width = max(len(row["input_ids"]) for row in rows)
-    padded = {name: np.zeros((len(rows), width), np.int64) for name in INPUTS}
-    for index, row in enumerate(rows):
-        for name in INPUTS:
-            padded[name][index, : len(row[name])] = row[name]
-    return padded
-
-
 def run(layers: int, hidden: int, rounds: int, threads: int | None) -> dict[str, Any]:
     """Export once, quantize in every mode, measure all."""
     torch.manual_seed(0)
@@ -66,7 +57,7 @@ def run(layers: int, hidden: int, rounds: int, threads: int | None) -> dict[str,
             torch.nn.init.constant_(value, 0.01)
     architecture = architecture_of(config)
     rows = random_rows(config.vocab_size)
-    batches = [batch(rows[:1]), batch(rows[1:9])]
+    batches = [pad(part, INPUTS, 0) for part in (rows[:1], rows[1:9])]
     recipe = BenchmarkRecipe(
         batch_sizes=tuple(sorted({size for size, _ in SHAPES})),
         sequence_lengths=tuple(sorted({length for _, length in SHAPES})),

@@ -5,10 +5,9 @@
 
 DATA holds ``clinc150/data_full.json`` and ``mr/{train,validation,test}.jsonl``. Two students of all-MiniLM-L6-v2 are
 made by ``compress`` (three layers, a few minutes each), one for each dataset. Both are quantized in both forms, and
-asked about 1,000 texts of their test split: alone, padded to 128 tokens, and in batches of 32 with others. Then the
-forms are timed side by side, in fresh processes of their own, in alternating rounds with equal threads. Finished units
-stand in ``benchmarks/results/invariance.json``: the same command goes on where it was stopped. ``--render`` writes the
-tables into ``docs/quantization.md``.
+asked about 1,000 texts of their test split: alone, padded to 128 tokens, and in batches of 32 with others. Finished
+datasets stand in ``benchmarks/results/invariance.json``: the same command goes on where it was stopped. ``--render``
+writes the table into ``docs/quantization.md``. What the forms cost in time is measured by ``int8_modes.py``.
 """
 
 from __future__ import annotations
@@ -31,11 +30,9 @@ import page
 from tokenizers import Tokenizer
 
 from compressor.answers import Answers, changed_rows, cut, largest_difference, pad
-from compressor.benchmark import Budget, MeasuredModel, TokenRows, measure, speedup
 from compressor.environment import fingerprint
 from compressor.folder import MODEL
 from compressor.graph import modes, targets
-from compressor.recipe import BenchmarkRecipe
 from compressor.runtime import Session, open_session
 from compressor.tasks import TASKS
 
@@ -45,10 +42,7 @@ PAGE = HERE.parent / "docs" / "quantization.md"
 
 FORMS = {"per-token": "one scale per token (default)", "dynamic": "one scale per tensor"}
 TEXTS, WIDTH, BATCH = 1000, 128, 32
-SHAPES = ((1, 16), (1, 32), (1, 128), (8, 32), (8, 128))
 TASK = TASKS["single-label"]
-# Processes are cheap and calls are short here: more of them in place of longer ones.
-BUDGET = Budget(timed_seconds=0.3, max_texts=16)
 
 
 @dataclass(frozen=True)
@@ -125,55 +119,22 @@ def compare(files: Mapping[str, Path], rows: Sequence[Mapping[str, list[int]]]) 
     return {"texts": len(rows), "width": WIDTH, "batch": BATCH, "forms": told}
 
 
-def clock(
-    files: Mapping[str, Path], rows: list[dict[str, list[int]]], rounds: int, threads: int | None
-) -> dict[str, Any]:
-    """Time both forms; what is told is how much longer one scale per token takes."""
-    recipe = BenchmarkRecipe(
-        batch_sizes=tuple(sorted({size for size, _ in SHAPES})),
-        sequence_lengths=tuple(sorted({length for _, length in SHAPES})),
-        rounds=rounds, max_rounds=rounds, clients=(), threads=threads,
-    )  # fmt: skip
-    models = [MeasuredModel(form, "onnx", files[form], precision="int8") for form in ("dynamic", "per-token")]
-    found = measure(
-        models, recipe, TokenRows(rows, ("input_ids", "attention_mask", "token_type_ids"), 512), budget=BUDGET
-    )
-    ratios = {}
-    for size, length in SHAPES:
-        slower = speedup(found, "per-token", "dynamic", size, length)
-        ratios[f"{size}x{length}"] = {"ratio": slower.value, "low": slower.low, "high": slower.high}
-    return {
-        "ratios": ratios,
-        "geometric_mean": float(np.exp(np.mean([np.log(one["ratio"]) for one in ratios.values()]))),
-        "noise_floor": found.noise_floor,
-        "threads": found.latency[0].threads,
-        "rounds": rounds,
-        "notes": list(found.notes),
-    }
-
-
 def run(asked: argparse.Namespace) -> None:
     """Carry out what is missing, until the time is up."""
     deadline = time.monotonic() + 60 * asked.minutes
     work = asked.work.resolve()
     accuracy.prepare(asked.data, work)
     for dataset in DATASETS:
-        wanted = [f"{kind} {dataset.name}" for kind in ("answers", "time")][: 2 if dataset is DATASETS[0] else 1]
-        for unit in wanted:
-            left_out = asked.only is not None and not unit.startswith(asked.only)
-            if left_out or unit in finished.read(RESULTS) or time.monotonic() > deadline:
-                continue
-            student = make_student(dataset, asked.minilm, work)
-            files, rows = quantize(student, work), read_rows(student, dataset.name, work)
-            if unit.startswith("answers"):
-                found = compare(files, rows)
-            else:
-                found = clock(files, rows, asked.rounds, asked.threads)
-            machine = fingerprint()
-            finished.add(
-                RESULTS, unit, {**found, "environment": {key: machine[key] for key in ("date", "cpu", "versions")}}
-            )
-            print(f"{unit}: {json.dumps(found)}", flush=True)
+        unit = f"answers {dataset.name}"
+        if unit in finished.read(RESULTS) or time.monotonic() > deadline:
+            continue
+        student = make_student(dataset, asked.minilm, work)
+        found = compare(quantize(student, work), read_rows(student, dataset.name, work))
+        machine = fingerprint()
+        finished.add(
+            RESULTS, unit, {**found, "environment": {key: machine[key] for key in ("date", "cpu", "versions")}}
+        )
+        print(f"{unit}: {json.dumps(found)}", flush=True)
 
 
 def render(results: Mapping[str, Any]) -> str:
@@ -200,18 +161,6 @@ def render(results: Mapping[str, Any]) -> str:
         f"{texts:,} test texts of {names}, a three-layer MiniLM for each, on "
         f"{cpu['model']} ({cpu['instruction_set']}).",
     ]
-    timed = results.get(f"time {DATASETS[0].name}")
-    if timed:
-        shapes, mean = list(timed["ratios"]), timed["geometric_mean"]
-        shown = [
-            f"{one['ratio']:.2f} ({one['low']:.2f} to {one['high']:.2f})" for one in timed["ratios"].values()
-        ]  # fmt: skip
-        lines += [
-            "",
-            f"| time of one scale per token over one per tensor | {' | '.join(shapes)} | geometric mean |",
-            f"| --- |{' --- |' * (len(shapes) + 1)}",
-            f"| MiniLM, 3 layers of 384, {timed['threads']} threads | {' | '.join(shown)} | {mean:.3f} |",
-        ]
     return "\n".join(lines)
 
 
@@ -222,9 +171,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with clinc150, banking77 and mr")
     parser.add_argument("--work", type=Path, default=Path("exported/invariance"), help="folder for the students")
     parser.add_argument("--minilm", default="demo", help="folder of all-MiniLM-L6-v2, or demo for the embedded one")
-    parser.add_argument("--only", choices=("answers", "time"), help="one kind of unit")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=None, help="default: the cores this process may use")
     parser.add_argument("--minutes", type=float, default=1e6, help="start no unit after this many minutes")
     asked = parser.parse_args()
     if asked.render:
