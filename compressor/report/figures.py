@@ -207,26 +207,28 @@ def _marker(name: str, left: float, top: float) -> str:
 def _callout(
     row: Mapping[str, Any], score: str, left: float, top: float, taken: list[tuple[float, ...]]
 ) -> Iterator[str]:
-    """Name a point beside it, at the nearest free place; ``taken`` grows by that place."""
+    """Name a point at the nearest place that covers least; ``taken`` grows by that place."""
     lines = (row["title"], f"{score}, {words.megabytes(row['size_bytes'])}")
     width = 7.8 * max(len(line) for line in lines)
     places = [
         (start, first)
         for away in range(0, 130, 4)
         for first in (top - 8 - away, top + 4 + away)
-        for start in (left + 13, left - 13 - width)
+        for start in (left + 13, left - 13 - width, min(max(left - width / 2, 62), 576 - width))
         if start >= 62 and start + width <= 576 and 30 <= first <= 280
     ]
     boxes = [(start, first - 12, start + width + 6, first + 18) for start, first in places]
-    free = [box for box in boxes if not any(_overlap(box, other) for other in taken)]
-    box = (free or boxes)[0]
+    box = min(boxes, key=lambda box: sum(_overlap(box, other) for other in taken))
     taken.append(box)
     yield _text(box[0], box[1] + 12, lines[0], "start", "name")
     yield _text(box[0], box[1] + 27, lines[1], "start")
 
 
-def _overlap(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
-    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
+def _overlap(first: tuple[float, ...], second: tuple[float, ...]) -> float:
+    """The area that two boxes share."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    return max(width, 0) * max(height, 0)
 
 
 def _text(left: float, top: float, text: str, anchor: str, kind: str = "label") -> str:
