@@ -9,15 +9,15 @@ Imports torch only where there are several processes.
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from compressor import launcher
 from compressor.errors import ProviderError, StageError
+from compressor.launcher import ALONE, Processes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,37 +31,8 @@ at once."""
 _BUCKET = 1 << 24
 """Values that are sent together."""
 
-_LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK",
-             "ROLE_WORLD_SIZE")  # fmt: skip
-_GPUS = "CUDA_VISIBLE_DEVICES"
 _FAILED = "compressor/failed"
 
-
-@dataclass(frozen=True)
-class Processes:
-    """A process among those of its run.
-
-    Attributes:
-        rank: Its number; 0 leads: it alone talks, decides and writes.
-        count: Of all processes on all machines.
-        local_rank: Its number on its machine.
-    """
-
-    rank: int = 0
-    count: int = 1
-    local_rank: int = 0
-
-    @property
-    def is_first(self) -> bool:
-        """Whether it leads."""
-        return self.rank == 0
-
-    def share(self, items: Sequence[T]) -> Sequence[T]:
-        """Take this process's items: every ``count``-th, so that items sorted by size are divided evenly."""
-        return items[self.rank :: self.count]
-
-
-ALONE = Processes()
 
 _here = ALONE
 _joined: Processes | None = None
@@ -71,12 +42,7 @@ _lost: int | None = None
 
 def launched() -> Processes:
     """Read what a launcher says about this process, joined or not; alone where there is none."""
-    if _joined is not None:
-        return _joined
-    rank, count, local = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    if not (rank.isdigit() and count.isdigit()) or int(count) < 2:
-        return ALONE
-    return Processes(int(rank), int(count), int(local) if local.isdigit() else 0)
+    return launcher.told() if _joined is None else _joined
 
 
 def here() -> Processes:
@@ -94,10 +60,10 @@ def joined() -> Iterator[Processes]:
     """
     me = launched()
     if me.count == 1 or _joined is not None:
-        with _environment({}):
+        with launcher.hidden({}):
             yield here()
         return
-    with _environment(_one_gpu(me)):
+    with launcher.hidden(launcher.one_gpu(me)):
         _join(me)
         try:
             _check_devices()
@@ -313,36 +279,6 @@ def _working_alone() -> Iterator[None]:
         yield
     finally:
         _here = before
-
-
-# --- the environment ------------------------------------------------------------------------
-
-
-def _one_gpu(me: Processes) -> dict[str, str]:
-    """Choose the GPU that this process alone sees: the one of its local rank."""
-    visible = os.environ.get(_GPUS)
-    if visible is None:
-        return {_GPUS: str(me.local_rank)}
-    names = [name for name in visible.split(",") if name.strip()]
-    return {_GPUS: names[me.local_rank] if me.local_rank < len(names) else ""}
-
-
-@contextmanager
-def _environment(changes: dict[str, str]) -> Iterator[None]:
-    """Hide what the launcher has set; it comes back afterwards."""
-    hidden = [name for name in os.environ if name in _LAUNCHER or name.startswith("ACCELERATE_")]
-    before = {name: os.environ.get(name) for name in (*hidden, *changes)}
-    for name in hidden:
-        del os.environ[name]
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _line(error: Exception) -> str:

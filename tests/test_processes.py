@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from compressor import processes
+from compressor import launcher, processes
 from compressor.errors import RecipeError
 from compressor.training.batches import BucketSampler
 from tests import processes_script, tiny
@@ -37,9 +37,9 @@ def launch(arguments: Sequence[str], folder: Path) -> subprocess.CompletedProces
 
 
 def test_without_a_launcher_a_process_is_alone_and_shares_with_nobody() -> None:
-    assert processes.launched() == processes.here() == processes.ALONE
+    assert processes.launched() == processes.here() == launcher.ALONE
     with processes.joined() as me, processes.in_turn():
-        assert me == processes.ALONE
+        assert me == launcher.ALONE
         assert processes.by_first(lambda: 7) == 7
         assert processes.gathered("own") == ["own"]
 
@@ -47,10 +47,10 @@ def test_without_a_launcher_a_process_is_alone_and_shares_with_nobody() -> None:
 def test_the_launchers_variables_say_which_process_this_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
-    assert processes.launched() == processes.Processes(5, 8, 1)
+    assert processes.launched() == launcher.Processes(5, 8, 1)
     assert not processes.launched().is_first
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert processes.launched() == processes.ALONE
+    assert processes.launched() == launcher.ALONE
 
 
 def test_what_fails_before_the_processes_meet_is_told_once_on_each_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ def test_shares_of_a_batch_are_the_batch_of_one_process(rows: int, monkeypatch: 
     whole = list(BucketSampler(lengths, 12, seed=1))
     shares = []
     for rank in range(3):
-        monkeypatch.setattr(processes, "_here", processes.Processes(rank, 3, rank))
+        monkeypatch.setattr(processes, "_here", launcher.Processes(rank, 3, rank))
         sampler = BucketSampler(lengths, 12, seed=1)
         shares.append(list(sampler))
         assert len(shares[-1]) == len(sampler)
@@ -80,7 +80,7 @@ def test_shares_of_a_batch_are_the_batch_of_one_process(rows: int, monkeypatch: 
 
 
 def test_a_batch_that_cannot_be_divided_is_refused_with_one_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_here", processes.Processes(0, 3, 0))
+    monkeypatch.setattr(processes, "_here", launcher.Processes(0, 3, 0))
     with pytest.raises(RecipeError, match=r"--batch-size 32 cannot be divided among 3 processes") as caught:
         len(BucketSampler([4] * 50, 32, seed=1))
     assert "such as 33" in caught.value.remedy
