@@ -40,8 +40,8 @@ def run(teacher: Path, data: Path, place: Path, **flags: Any) -> Run:
     return compress(build({}, given))
 
 
-# One of each shape of answers; the others wait for the long run, and test_matrix has every kind.
-QUICK = ("token-classification", "question-answering")
+# One from files to predictions; the others wait for the long run, and test_matrix has every kind.
+QUICK = ("question-answering",)
 KINDS = [
     pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.slow]) for kind in TASKS if kind != "single-label"
 ]
@@ -95,6 +95,7 @@ def test_pairs_are_read_learnt_and_predicted_as_pairs(tmp_path: Path) -> None:
     assert not np.array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_chinese_text_goes_from_file_to_report_and_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teacher, data = tmp_path / "教师", tmp_path / "评论"
     tiny.teacher_folder(teacher, labels=("差评", "好评"))

@@ -84,6 +84,7 @@ def test_a_head_for_masked_words_in_the_checkpoint_proposes_the_words(tmp_path: 
     assert again.tokenized.fingerprint == material.tokenized.fingerprint
 
 
+@pytest.mark.slow
 def test_the_report_tells_what_was_added(tmp_path: Path) -> None:
     teacher = tiny.teacher_folder(tmp_path / "teacher")
     data = tiny_data.write("single-label", tmp_path / "data", train=48)
