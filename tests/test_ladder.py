@@ -64,7 +64,7 @@ def agreeing(source: Source) -> ladder.Score:
 
 def test_a_file_within_the_limits_is_the_only_rung(tmp_path: Path) -> None:
     source = read(sample("bert").exported.path)
-    # 7-bit weights, which are right on the machine of every reader of this.
+    # Bounded weights, which are right on the machine of every reader of this.
     found = climb(source, tmp_path, target="any", max_flips=5, max_drop=5, score=agreeing(source))
     assert found.model is not None
     assert found.model.path == tmp_path / "model.onnx"
@@ -99,8 +99,8 @@ def test_the_sensitive_product_is_found_and_left_in_fp32(tmp_path: Path) -> None
 def test_a_model_that_int8_breaks_ends_in_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = int8.quantize_weight
 
-    def shuffled(weight: int8.Array, limit: int, axis: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-        values, scale = honest(weight, limit, axis)
+    def shuffled(weight: int8.Array, axis: int, **how: bool) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+        values, scale = honest(weight, axis, **how)
         return np.roll(values, 3, axis=0), scale
 
     monkeypatch.setattr(int8, "quantize_weight", shuffled)
@@ -138,7 +138,7 @@ def test_a_batch_wide_scale_gives_way_to_one_per_token(tmp_path: Path) -> None:
     assert found.model.mode == "per-token"
 
 
-def test_seven_bits_give_way_to_unsigned_weights_that_keep_all_eight(tmp_path: Path) -> None:
+def test_bounded_weights_give_way_to_unsigned_ones_that_keep_the_range(tmp_path: Path) -> None:
     source = read(sample("bert").exported.path)
     worse = iter([1.0, 0.5, 1.0])
     found = climb(source, tmp_path, target="avx2", max_flips=50, score=lambda _: next(worse))
@@ -146,7 +146,7 @@ def test_seven_bits_give_way_to_unsigned_weights_that_keep_all_eight(tmp_path: P
     assert found.model is not None
     assert found.model.weight_type == "uint8 per channel"
     signed = tmp_path / "signed.onnx"
-    modes.write(source.path, signed, modes.Plan("per-token", modes.FULL), lambda: ())
+    modes.write(source.path, signed, modes.Plan("per-token"), lambda: ())
     eight, unsigned = (
         {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
         for path in (signed, found.model.path)
@@ -155,25 +155,25 @@ def test_seven_bits_give_way_to_unsigned_weights_that_keep_all_eight(tmp_path: P
     assert len(moved) == 8
     for name, array in moved.items():
         np.testing.assert_array_equal(array.astype(int) - 128, eight[name.removesuffix(".unsigned")])
-    # What is multiplied here is these bytes: seven bits are further from fp32.
-    seven = tmp_path / "seven.onnx"
-    modes.write(source.path, seven, modes.Plan("per-token", modes.NO_SATURATION), lambda: ())
+    # What is multiplied here is these bytes: bounded ones are further from fp32.
+    bounded = tmp_path / "bounded.onnx"
+    modes.write(source.path, bounded, modes.Plan("per-token", "bounded"), lambda: ())
     exact, fine, coarse = (
-        np.concatenate(parity.onnx_logits(path, batches())) for path in (source.path, found.model.path, seven)
+        np.concatenate(parity.onnx_logits(path, batches())) for path in (source.path, found.model.path, bounded)
     )
     assert np.abs(fine - exact).max() < np.abs(coarse - exact).max()
 
 
-def test_full_range_weights_become_seven_bits_where_the_kernel_here_saturates(
+def test_full_range_weights_are_bounded_where_the_kernel_here_saturates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ladder, "detect_target", lambda: "avx2")
     source = read(sample("bert").exported.path)
     worse = iter([1.0, 0.5, 1.0])
     found = climb(source, tmp_path, max_flips=50, score=lambda _: next(worse))
-    assert [rung.name for rung in found.ladder.rungs] == ["as asked", "7-bit weights"]
+    assert [rung.name for rung in found.ladder.rungs] == ["as asked", "bounded weights"]
     assert found.model is not None
-    assert found.model.weight_type == "7-bit int8 per channel"
+    assert found.model.weight_type == "bounded int8 per channel"
 
 
 def test_weights_of_four_bits_give_way_to_eight(tmp_path: Path) -> None:
@@ -276,16 +276,16 @@ def observed(path: Path, names: list[str]) -> Any:
 
 
 def test_a_file_is_verified_where_it_was_measured_and_believed_or_doubted_elsewhere() -> None:
-    told = {claim.target: claim.status for claim in targets.claims(modes.Plan("per-token", 127), "avx512_vnni")}
+    told = {claim.target: claim.status for claim in targets.claims(modes.Plan("per-token"), "avx512_vnni")}
     assert told == {"avx2": "doubted", "avx512": "doubted", "avx512_vnni": "verified", "arm64": "believed"}
-    told = {claim.target: claim.status for claim in targets.claims(modes.Plan("per-token", 63), "avx2")}
+    told = {claim.target: claim.status for claim in targets.claims(modes.Plan("per-token", "bounded"), "avx2")}
     assert told == {"avx2": "verified", "avx512": "believed", "avx512_vnni": "believed", "arm64": "believed"}
     told = {claim.target: claim.status for claim in targets.claims(modes.Plan("fp16"), "arm64")}
     assert told == {
         "avx2": "believed", "avx512": "believed", "avx512_vnni": "believed", "arm64": "verified", "cuda": "believed",
     }  # fmt: skip
-    assert all(claim.reason for claim in targets.claims(modes.Plan("static", 63), "any"))
+    assert all(claim.reason for claim in targets.claims(modes.Plan("static", "bounded"), "any"))
 
 
 def test_nothing_is_verified_on_a_machine_that_does_not_tell_what_it_is() -> None:
-    assert {claim.status for claim in targets.claims(modes.Plan("per-token", 63), "any")} == {"believed"}
+    assert {claim.status for claim in targets.claims(modes.Plan("per-token", "bounded"), "any")} == {"believed"}

@@ -17,6 +17,7 @@ import onnxruntime
 import pytest
 
 from compressor.errors import CompressorError, ManifestError, ProviderError, UserError
+from compressor.graph import files as onnx_files
 from compressor.runtime import Predictor, lanes, open_session
 from compressor.runtime import session as session_module
 
@@ -408,6 +409,18 @@ def test_signed_weights_are_made_exact_where_the_processor_has_no_vnni(
 ) -> None:
     monkeypatch.setattr(session_module, "has_vnni", lambda: vnni)
     options = open_session(original / "onnx/model.onnx", threads=1).inner.get_session_options()
+    assert has_entry(options, "session.x64quantprecision") is expected
+
+
+@pytest.mark.parametrize(("weights", "expected"), [("bounded", False), ("full", True)])
+def test_weights_that_cannot_saturate_keep_their_fast_kernel(
+    original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str, expected: bool
+) -> None:
+    monkeypatch.setattr(session_module, "has_vnni", lambda: False)
+    model = onnx_files.load(original / "onnx/model.onnx")
+    model.metadata_props[onnx_files.WEIGHTS_KEY] = weights
+    onnx_files.save(model, tmp_path / "marked.onnx")
+    options = open_session(tmp_path / "marked.onnx", threads=1).inner.get_session_options()
     assert has_entry(options, "session.x64quantprecision") is expected
 
 

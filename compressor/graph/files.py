@@ -17,6 +17,8 @@ from compressor.graph import weightless
 CONTRIB = "com.microsoft"
 # Where the fused file says which of its products belong to the encoder, as in ``bert.encoder.layer``.
 LAYERS_KEY = "compressor.layers"
+# Where an int8 file names the range of its weights; ``compressor.runtime.session`` looks for it.
+WEIGHTS_KEY = "compressor.weights"
 MAX_PROTOBUF_BYTES = 2**31 - 1
 _CHUNK_BYTES = 1 << 22
 _WEIGHT_TYPES = ("FLOAT", "FLOAT16", "BFLOAT16", "INT8", "UINT8")

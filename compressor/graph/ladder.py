@@ -20,7 +20,7 @@ from compressor.errors import QuantizationError
 from compressor.events import Listener, Note, Progress, Warned, ignore
 from compressor.graph import files as onnx_files
 from compressor.graph import modes, quantize, targets
-from compressor.graph.modes import FULL, MODES, NO_SATURATION, Plan
+from compressor.graph.modes import MODES, Plan
 from compressor.graph.quantize import Made, Source
 from compressor.runtime.machine import detect_target
 from compressor.tasks import Kind, Task
@@ -234,16 +234,16 @@ def _per_token(_: _Climber, plan: Plan) -> Iterator[Plan]:
         yield replace(plan, mode="per-token")
 
 
-def _seven_bits(_: _Climber, plan: Plan) -> Iterator[Plan]:
+def _bounded(_: _Climber, plan: Plan) -> Iterator[Plan]:
     """Where the kernel here loses sums of full-range weights."""
     if targets.can_saturate(plan, detect_target()):
-        yield replace(plan, limit=NO_SATURATION)
+        yield replace(plan, weights="bounded")
 
 
 def _unsigned(_: _Climber, plan: Plan) -> Iterator[Plan]:
-    """The bit that 7-bit weights gave up for a fast kernel, back in a slower one."""
-    if MODES[plan.mode].integer and plan.mode != "static" and plan.limit < FULL:
-        yield replace(plan, limit=FULL, unsigned=True)
+    """What bounded weights gave up for a fast kernel, back in a slower one."""
+    if MODES[plan.mode].integer and plan.mode != "static" and plan.weights == "bounded":
+        yield replace(plan, weights="unsigned")
 
 
 def _eight_bits(_: _Climber, plan: Plan) -> Iterator[Plan]:
@@ -265,7 +265,7 @@ Step = Callable[[_Climber, Plan], Iterator[Plan]]
 STEPS: tuple[tuple[str, Step], ...] = (
     ("as asked", _as_asked),
     ("one scale per token", _per_token),
-    ("7-bit weights", _seven_bits),
+    ("bounded weights", _bounded),
     ("unsigned weights", _unsigned),
     ("8-bit weights", _eight_bits),
     ("sensitive products in fp32", _sensitive),

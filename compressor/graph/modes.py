@@ -21,7 +21,6 @@ from compressor.quiet import quiet_loggers, untouched_root
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-FULL, NO_SATURATION = 127, 63
 _BLOCK = 32
 # Products of weights in blocks are added up in int8, as the CPU is fast at.
 _INT8_SUMS = 4
@@ -30,6 +29,9 @@ _HALF = ("FLOAT16",)
 Calibration = Callable[[], Iterable[Batch]]
 """Training text in small padded batches, read anew at every call."""
 
+Weights = Literal["full", "bounded", "unsigned"]
+"""int8 weights: from -127 to 127; so chosen that 16 bits hold the sum of two products; the full range plus 128."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -37,15 +39,13 @@ class Plan:
 
     Attributes:
         mode: A key of ``MODES``.
-        limit: Largest magnitude of an int8 weight.
-        unsigned: int8 weights are stored, and multiplied, as unsigned bytes.
+        weights: Range of int8 weights.
         bits: Of weight-only weights.
         keep: Modules whose products stay in fp32.
     """
 
     mode: str
-    limit: int = FULL
-    unsigned: bool = False
+    weights: Weights = "full"
     bits: int = 4
     keep: frozenset[str] = frozenset()
 
@@ -86,6 +86,8 @@ def write(source: Path, path: Path, plan: Plan, calibration: Calibration) -> Non
         calibration: Training text; only the static mode reads it.
     """
     model = MODES[plan.mode].write(source, plan, calibration)
+    if MODES[plan.mode].integer:
+        model.metadata_props[onnx_files.WEIGHTS_KEY] = plan.weights
     onnx_files.save(model, path)
     del model
     onnx_files.give_back()
@@ -134,8 +136,8 @@ def _is_small(node: ir.Node) -> bool:
 
 def _integer(source: Path, plan: Plan, _: Calibration) -> ir.Model:
     model: ir.Model = onnx_files.load(source)
-    int8.rewrite(model, plan.mode, plan.limit, plan.keep)
-    if plan.unsigned:
+    int8.rewrite(model, plan.mode, bounded=plan.weights == "bounded", keep=plan.keep)
+    if plan.weights == "unsigned":
         use_unsigned_weights(model)
     return model
 
@@ -148,7 +150,7 @@ def _static(source: Path, plan: Plan, calibration: Calibration) -> ir.Model:
         path = Path(place) / "unpacked.onnx"
         proto = _unpacked(source, path)
         chosen = _chosen(proto, plan)
-        made = quantize_static(proto, path, chosen, calibration(), reduce_range=plan.limit < FULL)
+        made = quantize_static(proto, path, chosen, calibration(), reduce_range=plan.weights == "bounded")
         onnx.save(made, path)
         model: ir.Model = ir.from_proto(onnx.load(path))
     int8.shrink_tables(model)
@@ -224,8 +226,12 @@ def _chosen(proto: Any, plan: Plan) -> list[Any]:
 
 
 def _int8_words(plan: Plan) -> str:
-    bits = "uint8" if plan.unsigned else "int8" if plan.limit == FULL else "7-bit int8"
-    return f"{bits} per channel"
+    return {"full": "int8", "bounded": "bounded int8", "unsigned": "uint8"}[plan.weights] + " per channel"
+
+
+def _static_words(plan: Plan) -> str:
+    # onnxruntime's own quantizer bounds every weight, where two neighbours together would do.
+    return "7-bit int8 per channel" if plan.weights == "bounded" else _int8_words(plan)
 
 
 def _always(word: str) -> Callable[[Plan], str]:
@@ -237,7 +243,7 @@ _BOTH: tuple[Literal["cpu", "cuda"], ...] = ("cpu", "cuda")
 MODES: Mapping[str, Mode] = {
     "per-token": Mode(_integer, "int8", integer=True, exact=True, providers=_CPU, weights=_int8_words),
     "dynamic": Mode(_integer, "int8", integer=True, exact=False, providers=_CPU, weights=_int8_words),
-    "static": Mode(_static, "int8", integer=True, exact=False, providers=_BOTH, weights=_int8_words),
+    "static": Mode(_static, "int8", integer=True, exact=False, providers=_BOTH, weights=_static_words),
     "fp16": Mode(_half, "fp16", integer=False, exact=False, providers=_BOTH, weights=_always("fp16")),
     "weight-only-int4": Mode(
         _weight_only,

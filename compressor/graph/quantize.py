@@ -89,7 +89,7 @@ def quantize_onnx(
     Args:
         source: The fused fp32 file.
         path: Where the new file goes.
-        target: A key of ``targets.WEIGHT_LIMITS``, or ``auto`` for this machine.
+        target: A key of ``targets.WEIGHTS``, or ``auto`` for this machine.
         expected: Matrix products of the encoder, as ``Architecture.products`` names them.
         batches: Validation text, padded; what the smaller file changes is measured on it.
         mode: A key of ``modes.MODES``.

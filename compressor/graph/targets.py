@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from compressor.artifacts import TargetClaim
-from compressor.graph.modes import FULL, MODES, NO_SATURATION, Plan
+from compressor.graph.modes import MODES, Plan, Weights
 from compressor.runtime.machine import detect_target
 
 # Full range: the products are summed in 32 bits (vpdpbusd on x86 with VNNI, udot/sdot on ARM).
-# 7 bits: without VNNI, onnxruntime's x86 kernels for unsigned times signed bytes use vpmaddubsw, which adds two
-# products in 16 bits and saturates: 2 * 255 * 127 > 32767, but 2 * 255 * 63 = 32130 never does. The 7-bit range is
-# what onnxruntime calls reduce_range; it costs half a bit of a weight and keeps the fast kernel.
+# Bounded: without VNNI, onnxruntime's x86 kernels for unsigned times signed bytes use vpmaddubsw, which adds two
+# products in 16 bits and saturates: 255 * (127 + 127) > 32767. onnxruntime's remedy, 7 bits for every weight
+# (reduce_range), doubles the rounding of all; only the sum of two neighbours needs a bound: 255 * 128 = 32640.
 # https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html ("When to use U8U8")
-WEIGHT_LIMITS: Mapping[str, int] = {
-    "any": NO_SATURATION,
-    "avx2": NO_SATURATION,
-    "avx512": NO_SATURATION,
-    "avx512_vnni": FULL,
-    "arm64": FULL,
+WEIGHTS: Mapping[str, Weights] = {
+    "any": "bounded",
+    "avx2": "bounded",
+    "avx512": "bounded",
+    "avx512_vnni": "full",
+    "arm64": "full",
 }
 SATURATING = ("avx2", "avx512")
 INSTRUCTION_SETS = ("avx2", "avx512", "avx512_vnni", "arm64")
+_WHY: Mapping[Weights, str] = {
+    "full": "its kernels add products in 32 bits, so nothing saturates",
+    "bounded": "the weights are chosen so that no kernel's sums saturate",
+    "unsigned": "unsigned weights are added without saturation by every kernel",
+}
 
 
 def resolve(target: str) -> str:
@@ -31,12 +36,12 @@ def resolve(target: str) -> str:
 
 def first_plan(mode: str, target: str) -> Plan:
     """The plan that a mode and a target ask for."""
-    return Plan(mode, WEIGHT_LIMITS[resolve(target)] if MODES[mode].integer else FULL)
+    return Plan(mode, WEIGHTS[resolve(target)] if MODES[mode].integer else "full")
 
 
 def can_saturate(plan: Plan, here: str) -> bool:
     """Whether onnxruntime's kernels of an instruction set may lose sums of these weights."""
-    return MODES[plan.mode].integer and plan.limit == FULL and not plan.unsigned and here in SATURATING
+    return MODES[plan.mode].integer and plan.weights == "full" and here in SATURATING
 
 
 def claims(plan: Plan, here: str) -> tuple[TargetClaim, ...]:
@@ -64,7 +69,4 @@ def _claim(plan: Plan, target: str, here: str) -> TargetClaim:
         )
     if not MODES[plan.mode].integer:
         return TargetClaim(target, "believed", "the arithmetic does not depend on the instruction set's int8 kernels")
-    why = "unsigned weights are" if plan.unsigned else "products of 7-bit weights are"
-    if plan.limit == FULL and not plan.unsigned:
-        return TargetClaim(target, "believed", "its kernels add products in 32 bits, so nothing saturates")
-    return TargetClaim(target, "believed", f"{why} added without saturation by every kernel")
+    return TargetClaim(target, "believed", _WHY[plan.weights])

@@ -22,6 +22,10 @@ Provider = Literal["cpu", "cuda"]
 
 PROVIDERS: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
+# Key and value of the metadata of an int8 file, as protobuf writes them.
+_BOUNDED = b"compressor.weights\x12\x07bounded"
+_HEAD_BYTES = 1 << 12
+
 # A failing call is logged and raised; the exception says it all.
 _FATAL = 4
 
@@ -114,7 +118,7 @@ def open_session(
     wanted = _available(provider)
     count = threads or available_cores()
     try:
-        inner = warm.start(path, kept, lambda: _options(count, record_placement), wanted)
+        inner = warm.start(path, kept, lambda: _options(path, count, record_placement), wanted)
     except FAILURES as error:
         if provider != "cpu" and not isinstance(error, (_raised.InvalidProtobuf, _raised.NoSuchFile)):
             raise ProviderError(f"The {provider} provider failed to start: {_reason(error)}", _CUDA_REMEDY) from error
@@ -167,7 +171,7 @@ def _confirm(provider: Provider, obtained: list[str]) -> None:
         )
 
 
-def _options(threads: int, record_placement: bool) -> onnxruntime.SessionOptions:
+def _options(path: Path, threads: int, record_placement: bool) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL
     options.intra_op_num_threads = threads
@@ -181,12 +185,21 @@ def _options(threads: int, record_placement: bool) -> onnxruntime.SessionOptions
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if record_placement:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if not has_vnni():
+    if not has_vnni() and not _is_bounded(path):
         # Without VNNI, products of unsigned activations and signed weights saturate at 16 bits and the
         # labels are wrong. This turns such weights into unsigned ones while loading; 7-bit and unsigned
-        # weights are left alone. With VNNI it would only cost speed, so it is not set there.
+        # weights are left alone. Elsewhere it would only cost speed.
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
+
+
+def _is_bounded(path: Path) -> bool:
+    """Whether a file says that its weights were chosen so that nothing saturates; its metadata is at its start."""
+    try:
+        with path.open("rb") as stream:
+            return _BOUNDED in stream.read(_HEAD_BYTES)
+    except OSError:
+        return False  # onnxruntime says what is wrong with it
 
 
 def _caller(
