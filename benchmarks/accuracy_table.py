@@ -19,7 +19,7 @@ _HEADER = (
 
 
 def render(parts: Sequence[Any], datasets: Sequence[Any], units: Iterable[Any], results: Mapping[str, Any]) -> str:
-    """Lay the results out as Markdown; what is not measured yet is left empty.
+    """Lay the results out as Markdown, with how many units are still to come.
 
     Args:
         parts: As ``accuracy.py`` has them.
@@ -30,19 +30,27 @@ def render(parts: Sequence[Any], datasets: Sequence[Any], units: Iterable[Any], 
     every = list(units)
     lines = [_INTRODUCTION]
     for part in parts:
-        lines += [f"## {part.title}", "", _effort(part, datasets), "", _HEADER]
-        for data in datasets:
-            for layers in part.layers:
-                for variant in part.variants:
-                    same = [
-                        u for u in every if (u.part, u.dataset, u.layers, u.variant) == (part, data, layers, variant)
-                    ]
-                    found = [results[unit.name] for unit in same if unit.name in results]
-                    if same:
-                        goal = part.goals.get((layers, data.name, variant))
-                        lines.append(_line(f"{data.name}, {layers} layers", variant, found, goal))
-        lines += ["", *_means(part, every, results), ""]
+        mine = [unit for unit in every if unit.part is part]
+        done = [unit for unit in mine if unit.name in results]
+        lines += [f"## {part.title}", ""]
+        if len(done) < len(mine):
+            lines += [f"{len(done)} of {len(mine)} runs are measured.", ""]
+        if done:
+            lines += [_effort(part, datasets), "", _HEADER, *_rows(done, part, results), "", *_means(mine, results), ""]
     return "\n".join(lines)
+
+
+def _rows(done: Sequence[Any], part: Any, results: Mapping[str, Any]) -> list[str]:
+    """One line for each student, in the order of the part: by data, depth and variant."""
+    same: dict[tuple[str, int, str], list[Mapping[str, Any]]] = {}
+    for unit in done:
+        same.setdefault((unit.dataset.name, unit.layers, unit.variant), []).append(results[unit.name])
+    order = [(data, layers, variant) for data in part.datasets for layers in part.layers for variant in part.variants]
+    return [
+        _line(f"{key[0]}, {key[1]} layers", key[2], same[key], part.goals.get((key[1], key[0], key[2])))
+        for key in order
+        if key in same
+    ]
 
 
 def _effort(part: Any, datasets: Sequence[Any]) -> str:
@@ -56,8 +64,6 @@ def _effort(part: Any, datasets: Sequence[Any]) -> str:
 
 def _line(where: str, variant: str, found: Sequence[Mapping[str, Any]], goal: float | None) -> str:
     wanted = f">= {goal:.1f}%" if goal else ""
-    if not found:
-        return f"| {where} | {variant} | 0 | | | | | | {wanted} |"
     kept = [_retained(row) for row in found]
     retained = f"{mean(kept):.2f}%" + (f" ± {stdev(kept):.2f}" if len(kept) > 1 else "")
     estimate, low, high = (100 * value for value in found[0]["difference"])
@@ -68,21 +74,24 @@ def _line(where: str, variant: str, found: Sequence[Mapping[str, Any]], goal: fl
     return f"| {where} | {variant} | {len(found)} | {scores} | {retained} | {points} | {wanted} |"
 
 
-def _means(part: Any, every: Sequence[Any], results: Mapping[str, Any]) -> list[str]:
-    """Each variant's mean over the runs that all variants have finished, the best first."""
+def _means(units: Sequence[Any], results: Mapping[str, Any]) -> list[str]:
+    """Each variant's mean over the runs that all variants of a part have finished, the best first."""
+    variants = {unit.variant for unit in units}
     runs: dict[tuple[str, int, int], dict[str, float]] = {}
-    for unit in every:
-        if unit.part is part and unit.name in results:
+    for unit in units:
+        if unit.name in results:
             runs.setdefault((unit.dataset.name, unit.layers, unit.seed), {})[unit.variant] = _retained(
                 results[unit.name]
             )
-    whole = [row for row in runs.values() if len(row) == len(part.variants)]
-    if not whole or len(part.variants) < 2:
+    whole = [row for row in runs.values() if len(row) == len(variants)]
+    if not whole or len(variants) < 2:
         return []
-    means = {variant: mean(row[variant] for row in whole) for variant in part.variants}
+    means = {variant: mean(row[variant] for row in whole) for variant in variants}
     ranked = sorted(means.items(), key=lambda item: -item[1])
     return [
-        f"Mean retained over {len(whole)} runs: " + ", ".join(f"{name} {value:.2f}%" for name, value in ranked) + "."
+        f"Mean retained over the {len(whole)} runs that all of them have: "
+        + ", ".join(f"{name} {value:.2f}%" for name, value in ranked)
+        + "."
     ]
 
 
