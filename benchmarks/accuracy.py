@@ -21,7 +21,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,15 +159,21 @@ class Unit:
         }
 
 
-def units(part: str | None = None, dataset: str | None = None) -> Iterator[Unit]:
-    """Every unit; what the headline figures need comes first, and one unit of each teacher before the others."""
+def units(part: str | None = None, dataset: str | None = None, variants: Collection[str] = ()) -> Iterator[Unit]:
+    """Every unit, or those that are named.
+
+    What the headline figures need comes first, and one unit of each teacher before the others.
+    """
     found = [
         (index, place, Unit(chosen, data, layers, variant, seed))
         for chosen in PARTS
         for data in DATASETS
         for index, seed in enumerate(chosen.seeds)
         for place, (layers, variant) in enumerate((at, name) for at in chosen.layers for name in chosen.variants)
-        if data.name in chosen.datasets and part in (None, chosen.name) and dataset in (None, data.name)
+        if data.name in chosen.datasets
+        and part in (None, chosen.name)
+        and dataset in (None, data.name)
+        and (not variants or variant in variants)
     ]
     yield from (unit for _, _, unit in sorted(found, key=lambda item: item[:2]))
 
@@ -230,7 +236,9 @@ def measure(arguments: argparse.Namespace) -> None:
         print(f"{unit.name}: {scores} ({result['seconds']['all']:.0f} s)", flush=True)
 
     known = finished.read(results)
-    wanted = [unit for unit in units(arguments.part, arguments.dataset) if teachers[unit.part.teacher]]
+    wanted = [
+        unit for unit in units(arguments.part, arguments.dataset, arguments.variant) if teachers[unit.part.teacher]
+    ]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(carry_out, [unit for unit in wanted if unit.name not in known]))
     if time.monotonic() > deadline:
@@ -248,6 +256,7 @@ def main() -> None:
     parser.add_argument("--mpnet", help="folder of all-mpnet-base-v2; its parts are left out without it")
     parser.add_argument("--part", choices=[part.name for part in PARTS])
     parser.add_argument("--dataset", choices=[data.name for data in DATASETS])
+    parser.add_argument("--variant", nargs="+", default=[], help="as in: --variant ours distilbert")
     parser.add_argument("--minutes", type=float, default=1e6, help="start no unit after this many minutes")
     parser.add_argument("--jobs", type=int, default=1, help="units at once, each on its share of the cores")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="of the training")
