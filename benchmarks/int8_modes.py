@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,8 @@ def random_rows(vocabulary: int, rows: int = 64) -> list[dict[str, list[int]]]:
     return found
 
 
-def run(layers: int, hidden: int, rounds: int, threads: int | None) -> dict[str, Any]:
-    """Export once, quantize in every mode, measure all."""
+def random_bert(layers: int, hidden: int) -> Any:
+    """A classifier of two labels with 12 heads, in eval mode; its weights are random and always the same."""
     torch.manual_seed(0)
     config = BertConfig(
         num_labels=2, num_hidden_layers=layers, hidden_size=hidden, num_attention_heads=12, intermediate_size=4 * hidden
@@ -55,14 +56,24 @@ def run(layers: int, hidden: int, rounds: int, threads: int | None) -> dict[str,
         # A fresh layer norm has none, unlike every trained one; the graph takes notice.
         if name.endswith("LayerNorm.bias"):
             torch.nn.init.constant_(value, 0.01)
-    architecture = architecture_of(config)
-    rows = random_rows(config.vocab_size)
+    return model
+
+
+def recipe_of(shapes: Sequence[tuple[int, int]], rounds: int, threads: int | None) -> BenchmarkRecipe:
+    """What to measure: at least these batch sizes and lengths, in so many rounds."""
+    sizes, lengths = (tuple(sorted(set(of))) for of in zip(*shapes, strict=True))
+    return BenchmarkRecipe(
+        batch_sizes=sizes, sequence_lengths=lengths, rounds=rounds, max_rounds=rounds, threads=threads, clients=()
+    )
+
+
+def run(layers: int, hidden: int, rounds: int, threads: int | None) -> dict[str, Any]:
+    """Export once, quantize in every mode, measure all."""
+    model = random_bert(layers, hidden)
+    architecture = architecture_of(model.config)
+    rows = random_rows(model.config.vocab_size)
     batches = [pad(part, INPUTS, 0) for part in (rows[:1], rows[1:9])]
-    recipe = BenchmarkRecipe(
-        batch_sizes=tuple(sorted({size for size, _ in SHAPES})),
-        sequence_lengths=tuple(sorted({length for _, length in SHAPES})),
-        rounds=rounds, max_rounds=rounds, threads=threads, clients=(),
-    )  # fmt: skip
+    recipe = recipe_of(SHAPES, rounds, threads)
     with tempfile.TemporaryDirectory() as folder:
         fp32 = export_onnx(model, architecture, INPUTS, Path(folder) / "fp32.onnx", opset=18, batches=batches)
         models = [MeasuredModel("fp32", "onnx", fp32.path)]

@@ -138,7 +138,7 @@ def shapes(tutor: Teacher, pupil: Student, files: Files) -> dict[str, EncoderSha
     """Read what decides the cost of each measured model; quantized weights take fewer bytes."""
     row = tutor.architecture
 
-    def shape(model: Model, bytes_per_weight: float) -> EncoderShape:
+    def shape(model: Model, bytes_per_weight: float, *, one_token: bool) -> EncoderShape:
         products = [(name, model.get_parameter(f"{name}.weight")) for name in row.products(model)]
         layers, hidden = model.config.num_hidden_layers, model.config.hidden_size
         first = [weight for name, weight in products if name.endswith(row.linears[0])]
@@ -148,14 +148,17 @@ def shapes(tutor: Teacher, pupil: Student, files: Files) -> dict[str, EncoderSha
         # A plain feed-forward net with as many weights: others are gated, stacked, or of other widths in each layer.
         intermediate = (per_layer - 4 * hidden * attention) // (2 * hidden)
         held = sum(weight.numel() for weight in dict(products).values())
-        return EncoderShape(layers, hidden, max(0, intermediate), attention, int(bytes_per_weight * held))
+        size = int(bytes_per_weight * held)
+        return EncoderShape(layers, hidden, max(0, intermediate), attention, size, one_token)
 
     found = {
-        TEACHER: shape(tutor.model, 4),
-        TEACHER_ONNX: shape(tutor.model, 4),
-        STUDENT_ONNX: shape(pupil.model, 4),
+        TEACHER: shape(tutor.model, 4, one_token=False),
+        TEACHER_ONNX: shape(tutor.model, 4, one_token=files.tutor.one_token),
+        STUDENT_ONNX: shape(pupil.model, 4, one_token=files.pupil.one_token),
     }
-    return found | ({STUDENT_INT8: shape(pupil.model, _BYTES[files.int8.precision])} if files.int8 else {})
+    if files.int8:
+        found[STUDENT_INT8] = shape(pupil.model, _BYTES[files.int8.precision], one_token=files.pupil.one_token)
+    return found
 
 
 def time_models(

@@ -168,6 +168,7 @@ class EncoderShape:
             or where layers differ.
         attention: Width of all heads together, on average over the layers.
         weight_bytes: The encoder's matrices as they lie in the file.
+        one_token: The last layer is computed for one token of a text.
     """
 
     layers: int
@@ -175,6 +176,7 @@ class EncoderShape:
     intermediate: int
     attention: int
     weight_bytes: int
+    one_token: bool = False
 
 
 @dataclass(frozen=True)

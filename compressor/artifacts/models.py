@@ -129,7 +129,11 @@ class ParityRow:
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """An fp32 ONNX file that agrees with torch."""
+    """An fp32 ONNX file that agrees with torch.
+
+    Attributes:
+        one_token: The last layer is computed for the one token that the head reads.
+    """
 
     path: Path
     input_names: tuple[str, ...]
@@ -137,6 +141,7 @@ class ExportedModel:
     fusions: tuple[FusionCount, ...]
     parity: tuple[ParityRow, ...]
     warnings: tuple[str, ...] = ()
+    one_token: bool = False
 
 
 SmallPrecision = Literal["int8", "fp16", "int4"]

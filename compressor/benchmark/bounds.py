@@ -6,7 +6,14 @@ from compressor.artifacts import MachineBounds
 
 
 def encoder_flops(
-    layers: int, hidden: int, intermediate: int, batch_size: int, sequence_length: int, attention: int | None = None
+    layers: int,
+    hidden: int,
+    intermediate: int,
+    batch_size: int,
+    sequence_length: int,
+    attention: int | None = None,
+    *,
+    one_token: bool = False,
 ) -> int:
     """Count the floating-point operations of one forward pass of a BERT-like encoder.
 
@@ -23,11 +30,15 @@ def encoder_flops(
         batch_size: Texts.
         sequence_length: Padded tokens of each.
         attention: Width of all heads together; ``hidden`` unless heads were pruned.
+        one_token: The last layer computes keys and values for all tokens, and all else for one token of each text.
     """
     heads = hidden if attention is None else attention
-    linear = 4 * hidden * heads + 2 * hidden * intermediate  # multiply-accumulates per token
-    products = 2 * sequence_length * heads  # Q K^T and the weighting of V, per token
-    return 2 * layers * batch_size * sequence_length * (linear + products)
+    keys_values = 2 * hidden * heads  # multiply-accumulates per token
+    # Query, output and feed-forward net; then Q K^T and the weighting of V.
+    others = 2 * hidden * heads + 2 * hidden * intermediate + 2 * sequence_length * heads
+    last = 1 if one_token else sequence_length
+    per_text = layers * sequence_length * keys_values + ((layers - 1) * sequence_length + last) * others
+    return 2 * batch_size * per_text
 
 
 def floor_ms(flops: float, weight_bytes: float, bounds: MachineBounds) -> float:

@@ -18,6 +18,7 @@ from compressor.errors import FusionError, StageError
 from compressor.events import Listener, Note, Warned, ignore
 from compressor.graph import files as onnx_files
 from compressor.graph import fusion, parity
+from compressor.graph.passes.first_token import narrow_last_layer
 from compressor.runtime.warm import FAILURES
 from compressor.tasks import TASKS, Task
 
@@ -45,7 +46,8 @@ def export_onnx(
 
     The file has the axes ``batch_size`` and ``sequence_length``, the task's outputs (a sentence encoder also
     ``last_hidden_state``), and those of ``input_names`` that the model uses. Blocks that could not be fused are a
-    warning, never silent: the file is right without them, only slower.
+    warning, never silent: the file is right without them, only slower. A head that reads the first token alone has its
+    last layer computed for no other.
 
     Args:
         model: In eval mode, with the task's head.
@@ -77,6 +79,7 @@ def export_onnx(
     onnx_files.give_back()
     parity.require(rows)
     fusions = fusion.fuse(graph, architecture, model.config.num_hidden_layers, _activation(model.config))
+    one_token = narrow_last_layer(graph)
     onnx_files.save(graph, path)
     names = tuple(value.name for value in graph.graph.inputs)
     for value in (*traced, *graph.graph.initializers.values()):
@@ -97,7 +100,7 @@ def export_onnx(
         listen(Warned(text))
     worst = max(row.max_abs_difference for row in rows)
     listen(Note(f"ONNX and torch agree at {len(batches)} shapes, before and after fusion: outputs within {worst:.1e}."))
-    return ExportedModel(path, names, opset, fusions, rows, missed)
+    return ExportedModel(path, names, opset, fusions, rows, missed, one_token)
 
 
 def _load_and_run(path: Path, batches: Sequence[parity.Batch], task: Task) -> tuple[Floats, ...]:

@@ -103,7 +103,8 @@ def products(model: ir.Model) -> dict[str, int]:
         weight = node.inputs[1] if node.op_type in ("MatMul", "Attention") else None
         if weight is not None and weight.const_value is not None:
             module = origin(node.name or "")
-            found[module] = found.get(module, 0) + (3 if node.op_type == "Attention" else 1)
+            count = 3 if node.op_type == "Attention" else int8.products_of(node.name or "")
+            found[module] = found.get(module, 0) + count
     return found
 
 
@@ -112,8 +113,7 @@ def count(path: Path) -> int:
     found = 0
     for node in _inside(onnx_files.load(path)):
         if _is_small(node):
-            packed = node.op_type == "Attention" or int8.QUERY_KEY_VALUE in (node.name or "").rpartition(".")[2]
-            found += 3 if packed else 1
+            found += 3 if node.op_type == "Attention" else int8.products_of(node.name or "")
     return found
 
 

@@ -36,7 +36,13 @@ def _bound(row: LatencyRow, shape: EncoderShape | None, machine: MachineBounds |
     # The attention's work grows with the square of the length: the mean length bounds it from below.
     length = int(tokens / row.batch_size)
     flops = bounds.encoder_flops(
-        shape.layers, shape.hidden, shape.intermediate, row.batch_size, length, attention=shape.attention
+        shape.layers,
+        shape.hidden,
+        shape.intermediate,
+        row.batch_size,
+        length,
+        attention=shape.attention,
+        one_token=shape.one_token,
     )
     floor = bounds.floor_ms(flops, shape.weight_bytes, machine)
     return {"floor_ms": round(floor, DECIMALS), "share_of_bound": floor / summary.percentiles(row, (50,))[0]}

@@ -16,7 +16,7 @@ from compressor.environment import fingerprint
 from compressor.errors import RecipeError
 from compressor.events import Listener, Note, Warned, ignore
 
-FORMAT = 1
+FORMAT = 2
 SHARES = (1.0, 0.67, 0.33)
 """Shares of all heads, and of all neurons, that models are measured at, beside the fewest; time is linear between."""
 

@@ -25,6 +25,8 @@ from compressor.graph.passes.scales import Activation, Quantized, per_tensor, pe
 from compressor.graph.passes.walk import origin
 
 QUERY_KEY_VALUE = "query_key_value"
+KEY_VALUE = "key_value"
+_STANDS_FOR = {QUERY_KEY_VALUE: 3, KEY_VALUE: 2}
 # Below this, storing a table in half the bytes saves nothing worth a node.
 HALF_STORED_ELEMENTS = 1 << 16
 _LIMIT = 127
@@ -88,10 +90,17 @@ def shrink_tables(model: ir.Model) -> None:
 
 
 def count_products(model: ir.Model) -> int:
-    """Count the encoder's matrix products in int8; a packed one of Q, K and V counts as three."""
+    """Count the encoder's matrix products in int8, those that are packed into one apart."""
     inside = f"{model.metadata_props.get(LAYERS_KEY, '')}."
     names = [node.name or "" for node in model.graph if node.op_type == "MatMulInteger"]
-    return sum(3 if name.endswith(f".{QUERY_KEY_VALUE}") else 1 for name in names if name.startswith(inside))
+    return sum(products_of(name) for name in names if name.startswith(inside))
+
+
+def products_of(name: str) -> int:
+    """How many products of the model a node of this name stands for: a packed one of Q, K and V for three."""
+    # A node may have a mark behind its name: of a layer's second run, or onnxruntime's of four-bit weights.
+    part = name.rpartition(".")[2]
+    return next((count for packed, count in _STANDS_FOR.items() if part.startswith(packed)), 1)
 
 
 class _Writer:

@@ -83,7 +83,7 @@ def per_token(writer: Writer, before: ir.Node, source: ir.Value) -> Quantized:
         before: Where the nodes go.
         source: float32 of shape (batch, sequence, width).
     """
-    producer = source.producer()
+    producer = _maker(source)
     found = _RANGES.get(producer.op_type, _SYMMETRIC) if producer is not None else _SYMMETRIC
     axes = writer.constant("int8.last_axis", np.array([-1], np.int64))
     # An activation function bounds its own minimum: there is nothing to look for on that side.
@@ -105,6 +105,12 @@ def per_tensor(writer: Writer, before: ir.Node, source: ir.Value) -> Quantized:
     """Quantize with one scale and zero point for all tokens of a batch, as onnxruntime's own quantizer does."""
     value, scale, zero_point = writer.add(before, "DynamicQuantizeLinear", source, outputs=3)
     return Quantized(value, scale, zero_point, 1.0)
+
+
+def _maker(value: ir.Value) -> ir.Node | None:
+    """The node that makes a value's numbers, whichever of its tokens were picked."""
+    node = value.producer()
+    return _maker(node.inputs[0]) if node is not None and node.op_type == "Slice" and node.inputs[0] else node
 
 
 def _is_never_zero(node: ir.Node) -> bool:
