@@ -1,12 +1,15 @@
-"""Tiny models, exported once a test run and shared by the tests of what follows the export."""
+"""Tiny models, exported once a test run and shared by the tests of what follows the export, in all its processes."""
 
 from __future__ import annotations
 
 import atexit
+import fcntl
 import functools
+import json
+import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,13 @@ import torch
 
 from compressor.answers import IGNORED
 from compressor.architectures import ARCHITECTURES
-from compressor.artifacts import ExportedModel
+from compressor.artifacts import ExportedModel, FusionCount, ParityRow
 from compressor.events import Listener, ignore
 from compressor.graph import export, parity
 from compressor.student import silence_padding
 from compressor.tasks import TASKS, Kind
 from tests import tiny
+from tests.conftest import SHARED
 
 MAX_LENGTH = 48
 LAYERS = 2
@@ -101,7 +105,7 @@ def texts(model_type: str, rows: int = 40, kind: Kind = "single-label") -> datas
 
 @functools.cache
 def folder() -> Path:
-    """Where the shared files live until the test run ends."""
+    """Where the files of this process live until it ends."""
     path = Path(tempfile.mkdtemp(prefix="compressor-exported-"))
     atexit.register(shutil.rmtree, path)
     return path
@@ -109,9 +113,27 @@ def folder() -> Path:
 
 @functools.cache
 def sample(model_type: str, kind: Kind = "single-label") -> Sample:
-    """The shared model of one architecture and task."""
+    """The shared model of one architecture and task: seeded, so that each process has the same."""
     names = tiny.tokenizer(model_type).model_input_names
     batches = parity.parity_batches(texts(model_type, kind=kind), names, 0, MAX_LENGTH, TASKS[kind])
     model = classifier(model_type, kind)
-    exported = run(model_type, model, batches, folder() / f"{model_type}-{kind}.onnx", kind=kind)
+    place = Path(os.environ[SHARED])
+    facts, path = place / f"{model_type}-{kind}.json", place / f"{model_type}-{kind}.onnx"
+    with (place / f"{model_type}-{kind}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if facts.is_file():
+            exported = _read(facts, path)
+        else:
+            exported = run(model_type, model, batches, path, kind=kind)
+            told = asdict(replace(exported, path=None))  # type: ignore[arg-type] # JSON has no paths
+            facts.write_text(json.dumps(told), encoding="utf-8")
     return Sample(model_type, model, batches, exported, kind)
+
+
+def _read(facts: Path, path: Path) -> ExportedModel:
+    """What another process has exported."""
+    told = json.loads(facts.read_text(encoding="utf-8"))
+    lists = {name: tuple(told[name]) for name in ("input_names", "warnings")}
+    fusions = tuple(FusionCount(**row) for row in told["fusions"])
+    parity_rows = tuple(ParityRow(**row) for row in told["parity"])
+    return ExportedModel(**{**told, **lists, "path": path, "fusions": fusions, "parity": parity_rows})
