@@ -20,7 +20,7 @@ from unittest import mock
 import finished
 import numpy as np
 import page
-from int8_modes import INPUTS, random_bert, random_rows, recipe_of
+from int8_modes import INPUTS, add_arguments, each_size, random_bert, random_rows, recipe_of
 
 from compressor.answers import pad
 from compressor.architectures import architecture_of
@@ -97,20 +97,13 @@ def main() -> None:
     """Measure the sizes that are missing, or render."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--render", action="store_true", help="write the table and measure nothing")
-    parser.add_argument("--sizes", nargs="*", default=["3x384", "6x384", "12x768"], help="layers x width")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=None, help="default: the cores this process may use")
+    add_arguments(parser, ("3x384", "6x384", "12x768"), rounds=7)
     asked = parser.parse_args()
     if asked.render:
         render()
         print(PAGE)
         return
-    for name in asked.sizes:
-        if name not in finished.read(RESULTS):
-            layers, hidden = (int(part) for part in name.split("x"))
-            finished.add(RESULTS, name, run(layers, hidden, asked.rounds, asked.threads))
-        known = finished.read(RESULTS)[name]
-        print(f"{name}, {known['threads']} threads; noise floor {known['noise_floor']:.1%}")
+    for known in each_size(asked, RESULTS, run):
         for cell, gain in known["ratios"].items():
             print(f"{cell}: {gain['ratio']:.2f}x ({gain['low']:.2f} to {gain['high']:.2f}, {gain['verdict']})")
 

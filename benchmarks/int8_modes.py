@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,19 +104,31 @@ def run(layers: int, hidden: int, rounds: int, threads: int | None) -> dict[str,
     }
 
 
+def add_arguments(parser: argparse.ArgumentParser, sizes: Sequence[str], rounds: int) -> None:
+    """What the benchmarks of random models are asked with."""
+    parser.add_argument("--sizes", nargs="*", default=list(sizes), help="layers x width")
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--threads", type=int, default=None, help="default: the cores this process may use")
+
+
+def each_size(
+    asked: argparse.Namespace, results: Path, measured: Callable[[int, int, int, int | None], dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Measure the sizes that are missing; give the results of all, each headed on the terminal."""
+    for name in asked.sizes:
+        if name not in finished.read(results):
+            layers, hidden = (int(part) for part in name.split("x"))
+            finished.add(results, name, measured(layers, hidden, asked.rounds, asked.threads))
+        known = finished.read(results)[name]
+        print(f"{name}, {known['threads']} threads; noise floor {known['noise_floor']:.1%}")
+        yield known
+
+
 def main() -> None:
     """Measure the sizes that are missing, and print all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="*", default=["6x384", "12x768"], help="layers x width")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=None, help="default: the cores this process may use")
-    asked = parser.parse_args()
-    for name in asked.sizes:
-        if name not in finished.read(RESULTS):
-            layers, hidden = (int(part) for part in name.split("x"))
-            finished.add(RESULTS, name, run(layers, hidden, asked.rounds, asked.threads))
-        known = finished.read(RESULTS)[name]
-        print(f"{name}, {known['threads']} threads; noise floor {known['noise_floor']:.1%}")
+    add_arguments(parser, ("6x384", "12x768"), rounds=5)
+    for known in each_size(parser.parse_args(), RESULTS, run):
         for shape, cell in known["ratios"].items():
             print(
                 f"{shape}: per-token takes {cell['ratio']:.2f}x the time of per-tensor ({cell['low']:.2f} to "
