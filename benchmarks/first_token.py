@@ -53,7 +53,7 @@ def run(layers: int, hidden: int, rounds: int, threads: int | None) -> dict[str,
             small = Path(folder) / f"{form}-int8.onnx"
             expected = layers * len(architecture.linears)
             quantize_onnx(path, small, target="auto", expected=expected, batches=batches)
-            models += [MeasuredModel(path.stem, "onnx", path), MeasuredModel(small.stem, "onnx", small, "int8")]
+            models += [MeasuredModel(path.stem, "onnx", path), MeasuredModel(small.stem, "onnx", small, precision="int8")]
             logits.append(np.concatenate(parity.onnx_logits(path, batches)))
         found = measure(models, recipe_of(SHAPES, rounds, threads), TokenRows(rows, INPUTS, 512))
     cells = {}
@@ -89,7 +89,8 @@ def render() -> None:
             lines.append(f"| {name} | {precision} | {ratios} | {one['threads']} | {one['noise_floor']:.0%} |")
     worst = max(one["difference"] for one in known.values())
     machines = " and ".join(sorted({one["environment"]["cpu"]["model"] for one in known.values()}))
-    lines += ["", f"On {machines}. The logits of the two fp32 files are within {worst:.1e} of each other."]
+    apart = f"within {worst:.1e} of each other" if worst else "the same, bit for bit"
+    lines += ["", f"On {machines}. The logits of the two fp32 files are {apart}."]
     page.fill(PAGE, "first token", "first_token.py", "\n".join(lines))
 
 
