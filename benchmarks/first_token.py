@@ -53,7 +53,10 @@ def run(layers: int, hidden: int, rounds: int, threads: int | None) -> dict[str,
             small = Path(folder) / f"{form}-int8.onnx"
             expected = layers * len(architecture.linears)
             quantize_onnx(path, small, target="auto", expected=expected, batches=batches)
-            models += [MeasuredModel(path.stem, "onnx", path), MeasuredModel(small.stem, "onnx", small, precision="int8")]
+            models += [
+                MeasuredModel(path.stem, "onnx", path),
+                MeasuredModel(small.stem, "onnx", small, precision="int8"),
+            ]
             logits.append(np.concatenate(parity.onnx_logits(path, batches)))
         found = measure(models, recipe_of(SHAPES, rounds, threads), TokenRows(rows, INPUTS, 512))
     cells = {}

@@ -6,8 +6,9 @@
 DATA holds ``clinc150/data_full.json`` and ``mr/test.jsonl``. FOLDER is a BERT classifier as transformers saves it, for
 example a run folder of ``compress``; accuracy is measured where its labels are clinc150's. Or ``bert-base``: a 12x768
 BERT with random weights, made in WORK, for time alone. Each peer gets an environment of its own in WORK
-(``peers_build.py`` says which packages), and runs in a fresh process per round, with equal threads, on the same token
-ids; rounds run forwards and backwards in turn, and each begins with the machine's bounds.
+(``peers_build.py`` says which packages), and in each round a fresh process, with equal threads, on the same token ids.
+All processes of a round are open at once and take short turns, forwards and backwards (``peers_turns.py``): they need
+memory for all, but what slows the machine slows all of them. Each round begins with the machine's bounds.
 
 A round of one model is a unit: finished ones stand in ``benchmarks/results/peers.json`` and are not repeated. With
 ``--peer`` only those are measured beside ours and torch, in rounds of their own. ``--render`` writes ``docs/peers.md``
@@ -17,11 +18,11 @@ and its picture, for which matplotlib must be installed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,11 @@ sys.path.insert(0, str(HERE.parent))
 
 import numpy as np  # noqa: E402
 
-from benchmarks import finished, peers_build, peers_page  # noqa: E402
+from benchmarks import finished, peers_build, peers_page, peers_turns  # noqa: E402
 from benchmarks.peers_build import COPY, OURS, PEERS, Peer  # noqa: E402
+from benchmarks.peers_turns import Answer, Ask  # noqa: E402
 from compressor.benchmark import Budget, TokenRows  # noqa: E402
 from compressor.benchmark.inputs import Cell, cells, write_cells  # noqa: E402
-from compressor.benchmark.neighbours import DISTURBING_SHARE, others_share, read_clocks  # noqa: E402
 from compressor.benchmark.process import environment, run_process  # noqa: E402
 from compressor.embedded import fetch_embedded  # noqa: E402
 from compressor.environment import fingerprint  # noqa: E402
@@ -45,9 +46,6 @@ RESULTS = HERE / "results" / "peers.json"
 SHAPES = ((1, 16), (1, 32), (1, 128), (8, 32), (8, 128))
 CALIBRATION_ROWS, MAX_LENGTH = 300, 128
 BUDGET = Budget(max_texts=40)
-TIMING = {"timed_seconds": 0.2, "warmup_seconds": 0.2, "min_calls": 4, "max_calls": 200}
-TIMEOUT = 1200.0
-TRIES, WAITS = 3, 60
 DECILES = tuple(range(10, 100, 10))
 
 
@@ -97,6 +95,7 @@ def prepare(model: Path, data: Path, folder: Path) -> dict[str, Any]:
         "names": ["clinc150", "mr", *(f"{cell.batch_size}x{cell.sequence_length}" for cell in timed[2:])],
         "tokens": [cell.tokens / cell.batch_size for cell in timed],
         "batches": [cell.batch_size for cell in timed],
+        "feeds": [len(cell.feeds) for cell in timed],
         "gold": [known[label] for label in labels] if len(known) == len(names) else None,
         "sizes": {
             "layers": config.num_hidden_layers, "hidden": config.hidden_size, "intermediate": config.intermediate_size
@@ -125,98 +124,68 @@ def bert_base(folder: Path, tokenizer: Path | None) -> Path:
     return folder
 
 
-def ask(peer: Peer, job: Mapping[str, Any], work: Path, threads: int) -> dict[str, Any]:
-    """Run the worker once in a peer's environment.
-
-    Raises:
-        RuntimeError: It failed; its last words are told.
-    """
+@contextlib.contextmanager
+def opened(
+    peer: Peer, model: Path, cells: Path, about: Mapping[str, Any], work: Path, threads: int
+) -> Iterator[tuple[Ask, Answer]]:
+    """A peer's process with its model open, and what it said about that."""
     variables = environment(threads, peers_build.offline(peer))
     if peer.environment != "ours":
         variables.pop("PYTHONPATH")
-    done = subprocess.run(
-        [peers_build.python_of(peer, work), HERE / "peers_worker.py"],
-        input=json.dumps({**job, "engine": peer.engine, "threads": threads}),
-        capture_output=True, text=True, check=False, timeout=TIMEOUT,
-        env={**variables, "TORCHINDUCTOR_CACHE_DIR": str(work / "inductor")},
-    )  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(f"{peer.name}: {done.stderr[-2000:]}")
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
-
-
-def undisturbed(peer: Peer, job: Mapping[str, Any], work: Path, threads: int) -> tuple[float, dict[str, Any]]:
-    """Run a process while others rest: again where they did not, and then the one that they disturbed least counts.
-
-    Chosen by what others did, never by the latency.
-    """
-    found: list[tuple[float, dict[str, Any]]] = []
-    while len(found) < TRIES and not any(share <= DISTURBING_SHARE for share, _ in found):
-        wait_for_rest()
-        before = read_clocks()
-        answer = ask(peer, job, work, threads)
-        found.append((others_share(before, read_clocks()), answer))
-    return min(found, key=lambda one: one[0])
-
-
-def wait_for_rest() -> None:
-    """Return when others rest, or after a while in which they did not."""
-    for _ in range(WAITS):
-        before = read_clocks()
-        time.sleep(0.5)
-        if others_share(before, read_clocks()) <= DISTURBING_SHARE:
-            return
+    variables["TORCHINDUCTOR_CACHE_DIR"] = str(work / "inductor")
+    job = {
+        "path": str(peers_build.path_of(peer, model, cells.parent)), "cells": str(cells), "inputs": about["inputs"],
+        "engine": peer.engine, "threads": threads,
+    }  # fmt: skip
+    with peers_turns.worker(peer.name, peers_build.python_of(peer, work), variables) as ask:
+        yield ask, ask(job)
 
 
 def one_round(
     chosen: Sequence[Peer], about: Mapping[str, Any], model: Path, folder: Path, work: Path, threads: int
 ) -> dict[str, Any]:
-    """Measure the bounds, then every peer once."""
-    found: dict[str, Any] = {
-        "bounds": run_process("compressor.benchmark.machine", {"threads": threads}, threads, "the machine", 120.0),
-        "peers": {},
-    }
-    for peer in chosen:
-        job = {
-            "path": str(peers_build.path_of(peer, model, folder)), "cells": str(folder / "timed.npz"),
-            "inputs": about["inputs"], **TIMING,
-        }  # fmt: skip
-        share, answer = undisturbed(peer, job, work, threads)
-        found["peers"][peer.name] = {
-            "others_share": round(share, 3),
-            "load_seconds": round(answer["load_seconds"], 3),
-            "peak_bytes": answer["peak_bytes"],
+    """Measure the bounds, then all peers, in fresh processes that take turns."""
+    bounds = run_process("compressor.benchmark.machine", {"threads": threads}, threads, "the machine", 120.0)
+    with contextlib.ExitStack() as stack:
+        open_ = {
+            peer.name: stack.enter_context(opened(peer, model, folder / "timed.npz", about, work, threads))
+            for peer in chosen
+        }
+        asks = {name: ask for name, (ask, _) in open_.items()}
+        cells, share = peers_turns.take_turns(asks, about["feeds"])
+        peaks = {name: ask({})["peak_bytes"] for name, ask in asks.items()}
+    found: dict[str, Any] = {"bounds": bounds, "others_share": round(share, 3), "peers": {}}
+    for name, (_, told) in open_.items():
+        found["peers"][name] = {
+            "load_seconds": round(told["load_seconds"], 3),
+            "peak_bytes": peaks[name],
             "cells": {
-                name: {
-                    "calls": len(cell["samples"]),
-                    "median_ms": float(np.median(cell["samples"])),
-                    "deciles_ms": [round(float(value), 4) for value in np.percentile(cell["samples"], DECILES)],
+                cell: {
+                    "calls": len(samples[name]),
+                    "median_ms": float(np.median(samples[name])),
+                    "deciles_ms": [round(float(value), 4) for value in np.percentile(samples[name], DECILES)],
                 }
-                for name, cell in zip(about["names"], answer["cells"], strict=True)
+                for cell, samples in zip(about["names"], cells, strict=True)
             },
         }
-        print(f"  {peer.name}: " + ", ".join(
-            f"{name} {cell['median_ms']:.2f}" for name, cell in found["peers"][peer.name]["cells"].items()
+        print(f"  {name}: " + ", ".join(
+            f"{cell} {one['median_ms']:.2f}" for cell, one in found["peers"][name]["cells"].items()
         ), flush=True)  # fmt: skip
     return found
 
 
 def classify(peer: Peer, about: Mapping[str, Any], model: Path, folder: Path, work: Path) -> dict[str, Any]:
     """What a peer's file says about clinc150's test texts, one at a time; beside the labels and beside torch."""
-    path = peers_build.path_of(peer, model, folder)
-    job = {
-        "path": str(path), "cells": str(folder / "classified.npz"), "inputs": about["inputs"], "classify": True,
-    }  # fmt: skip
     # One thread: answers do not depend on it, and nothing else need rest meanwhile.
-    answer = ask(peer, job, work, 1)
-    labels, reference = answer["labels"], folder / "torch.json"
+    with opened(peer, model, folder / "classified.npz", about, work, 1) as (ask, told):
+        labels = ask({"classify": True})["labels"]
+    reference = folder / "torch.json"
     if peer.name == "torch":
         reference.write_text(json.dumps(labels), encoding="utf-8")
     expected = json.loads(reference.read_text(encoding="utf-8"))
     return {
-        "versions": answer["versions"],
-        "file_bytes": sum(file.stat().st_size for file in _files(path)),
+        "versions": told["versions"],
+        "file_bytes": sum(file.stat().st_size for file in _files(peers_build.path_of(peer, model, folder))),
         "texts": len(labels),
         "right": _equal(labels, about["gold"]),
         "as_torch": _equal(labels, expected),

@@ -25,10 +25,11 @@ BYTES: Mapping[Precision, int] = {"fp32": 4, "int8": 1}
 INTRODUCTION = """# Peers
 
 Written by `python benchmarks/peers.py --render` from `benchmarks/results/peers.json`: the same model, exported and
-quantized by each tool in an environment of its own, run with equal threads on the same token ids, one fresh process per
-tool and round, forwards and backwards in turn. A ratio is a tool's time over ours at the same precision: **above 1 we
-are faster**, below 1 the tool is. In brackets the 95% interval over rounds. `clinc150` and `mr` are test texts at their
-own lengths, one at a time; `8x32` is a batch of 8 texts with 32 tokens. The mean is geometric over all columns.
+quantized by each tool in an environment of its own, run with equal threads on the same token ids. In each round every
+tool has a fresh process, and all of them take turns of a few calls, so that what slows the machine slows all. A ratio
+is a tool's time over ours at the same precision: **above 1 we are faster**, below 1 the tool is. In brackets the 95%
+interval over rounds. `clinc150` and `mr` are test texts at their own lengths, one at a time; `8x32` is a batch of 8
+texts with 32 tokens. The mean is geometric over all columns.
 
 torch runs under transformers 4.57, ONNX files of peers in plain onnxruntime with its defaults (what tools wrap around
 it only adds time), OpenVINO for latency, ours in `compressor.runtime`. Accuracy is that of clinc150's test texts, one
@@ -100,7 +101,8 @@ class Table:
         """The bound over the time of a peer."""
         sizes, row = self.rounds[0]["sizes"], self.row(peer.name, cell)
         layers, hidden, intermediate = (sizes[name] for name in ("layers", "hidden", "intermediate"))
-        flops = encoder_flops(layers, hidden, intermediate, row.batch_size, round(row.tokens))
+        # Only ours computes the last layer for one token; the bound is that of the work which there has to be.
+        flops = encoder_flops(layers, hidden, intermediate, row.batch_size, round(row.tokens), one_token=True)
         weights = layers * (4 * hidden**2 + 2 * hidden * intermediate) * BYTES[peer.precision]
         return floor_ms(flops, weights, self.bounds) / float(np.median(row.samples))
 

@@ -1,11 +1,12 @@
 """One process of ``peers.py``, in the environment of one peer: times a model on token ids that are given.
 
-    python peers_worker.py < JOB.json > ANSWER.json
+    python peers_worker.py < QUESTIONS.jsonl > ANSWERS.jsonl
 
 It imports numpy and the peer's engine and nothing of this project, but for the engine ``ours``, which is its runtime.
 All peers get equal bytes: the ids come from one ``.npz`` file, as ``compressor.benchmark.inputs.write_cells`` makes it.
-The job has ``engine`` (a key of ``ENGINES``), ``path``, ``threads``, ``inputs``, and ``timed_seconds``,
-``warmup_seconds``, ``min_calls`` and ``max_calls``; with ``classify`` each feed is answered once and not timed.
+The first question is the job: ``engine`` (a key of ``ENGINES``), ``path``, ``threads``, ``cells`` and ``inputs``. Then
+``{"cell": 0, "feeds": [0, 5], "first": true}`` times these feeds of a cell, ``{"classify": true}`` answers each feed of
+the file once, and ``{}`` tells how much memory all that took. The process sleeps until it is asked again.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -40,6 +42,7 @@ PACKAGES = (
 )
 # Two neighbouring windows of calls whose medians differ by less are the steady state.
 WINDOW, TOLERANCE = 5, 0.05
+WARMUP_SECONDS, TURN_SECONDS = 0.3, 0.06
 
 
 def open_torch(path: Path, threads: int, compiled: bool = False) -> tuple[Call, Prepare]:
@@ -114,27 +117,28 @@ def read_feeds(path: Path, inputs: Sequence[str]) -> list[list[Feed]]:
         ]
 
 
-def time_cell(call: Call, feeds: Sequence[Feed], job: Mapping[str, Any]) -> dict[str, Any]:
-    """Warm up until calls are steady, the largest feed first; then time whole passes, garbage collection off.
+def take_turn(call: Call, feeds: Sequence[Feed], first: bool) -> list[float]:
+    """Time whole passes over some feeds, garbage collection off.
+
+    Others have used the caches meanwhile: a call before fills them again, and at the first turn as many as it takes
+    until they are steady, the largest feed first.
 
     Returns:
-        ``samples`` in milliseconds, and ``warmup_calls``.
+        Milliseconds of each call.
     """
     largest = sorted(feeds, key=lambda feed: -next(iter(feed.values())).nbytes)
     taken: list[float] = []
     start = time.perf_counter()
-    while not _warm(taken, len(feeds), time.perf_counter() - start > job["warmup_seconds"]):
+    while not _warm(taken, len(feeds), first, time.perf_counter() - start > WARMUP_SECONDS):
         taken.append(_seconds(call, largest[len(taken) % len(feeds)]))
     samples: list[float] = []
     gc.collect()
     gc.disable()
     start = time.perf_counter()
-    while len(samples) < job["min_calls"] or (
-        time.perf_counter() - start < job["timed_seconds"] and len(samples) < job["max_calls"]
-    ):
+    while not samples or time.perf_counter() - start < TURN_SECONDS:
         samples += [1e3 * _seconds(call, feed) for feed in feeds]
     gc.enable()
-    return {"samples": [round(sample, 5) for sample in samples], "warmup_calls": len(taken)}
+    return samples
 
 
 def _seconds(call: Call, feed: Feed) -> float:
@@ -143,7 +147,9 @@ def _seconds(call: Call, feed: Feed) -> float:
     return time.perf_counter() - start
 
 
-def _warm(taken: Sequence[float], feeds: int, late: bool) -> bool:
+def _warm(taken: Sequence[float], feeds: int, first: bool, late: bool) -> bool:
+    if not first:
+        return len(taken) >= 1
     if feeds > 1:  # of different sizes, so that they never settle: one pass
         return len(taken) >= feeds
     if late or len(taken) < 2 * WINDOW:
@@ -165,18 +171,33 @@ def versions() -> Iterator[tuple[str, str]]:
             yield name, metadata.version(name)
 
 
-def main() -> None:
-    """Do one job."""
-    job = json.load(sys.stdin)
+def answers(told: TextIO) -> Iterator[dict[str, Any]]:
+    """Open what the first line names, then do what each further line asks."""
+    job = json.loads(told.readline())
     start = time.perf_counter()
     call, prepare = ENGINES[job["engine"]](Path(job["path"]), job["threads"])
     cells = [[prepare(feed) for feed in feeds] for feeds in read_feeds(Path(job["cells"]), job["inputs"])]
-    answer: dict[str, Any] = {"load_seconds": time.perf_counter() - start, "versions": dict(versions())}
-    if job.get("classify"):
-        answer["labels"] = [int(label) for feeds in cells for feed in feeds for label in call(feed).argmax(axis=-1)]
-    else:
-        answer["cells"] = [time_cell(call, feeds, job) for feeds in cells]
-    json.dump({**answer, "peak_bytes": peak_bytes()}, sys.stdout)
+    yield {"load_seconds": time.perf_counter() - start, "versions": dict(versions())}
+    for line in told:
+        asked, before = json.loads(line), time.process_time()
+        if "cell" in asked:
+            feeds = cells[asked["cell"]]
+            samples = take_turn(call, [feeds[index] for index in asked["feeds"]], asked["first"])
+            answer: dict[str, Any] = {"samples": [round(sample, 5) for sample in samples]}
+        elif asked.get("classify"):
+            answer = {"labels": [int(one) for feeds in cells for feed in feeds for one in call(feed).argmax(axis=-1)]}
+        else:
+            answer = {"peak_bytes": peak_bytes()}
+        yield {**answer, "busy_seconds": time.process_time() - before}
+
+
+def main() -> None:
+    """Answer line by line; whatever libraries print goes to standard error."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
+        os.dup2(2, 1)
+        for answer in answers(sys.stdin):
+            out.write(json.dumps(answer) + "\n")
+            out.flush()
 
 
 if __name__ == "__main__":
