@@ -1,7 +1,7 @@
 """Peers that live side by side and take short turns, so that what slows the machine slows all of them alike.
 
 A model that is measured for minutes, and then the next one, meet two different machines where others share it. Here
-each peer has a process of its own that sleeps while it is not asked; a turn is a few calls, and every peer has one
+each peer has a process of its own that is stopped while it is not asked; a turn is a few calls, and every peer has one
 before any has its next.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -43,6 +44,7 @@ def worker(name: str, python: Path, environment: Mapping[str, str]) -> Iterator[
             # Both are pipes, by the call above.
             assert process.stdin is not None
             assert process.stdout is not None
+            process.send_signal(signal.SIGCONT)
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(json.dumps(question) + "\n")
                 process.stdin.flush()
@@ -50,6 +52,8 @@ def worker(name: str, python: Path, environment: Mapping[str, str]) -> Iterator[
             if not line:
                 words.seek(0)
                 raise RuntimeError(f"{name}: {words.read()[-2000:]}")
+            # Thread pools go on spinning after a call, some for a fifth of a second: into the turn of the next.
+            process.send_signal(signal.SIGSTOP)
             answer: Answer = json.loads(line)
             return answer
 

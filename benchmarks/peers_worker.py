@@ -6,7 +6,7 @@ It imports numpy and the peer's engine and nothing of this project, but for the 
 All peers get equal bytes: the ids come from one ``.npz`` file, as ``compressor.benchmark.inputs.write_cells`` makes it.
 The first question is the job: ``engine`` (a key of ``ENGINES``), ``path``, ``threads``, ``cells`` and ``inputs``. Then
 ``{"cell": 0, "feeds": [0, 5], "first": true}`` times these feeds of a cell, ``{"classify": true}`` answers each feed of
-the file once, and ``{}`` tells how much memory all that took. The process sleeps until it is asked again.
+the file once, and ``{}`` tells how much memory all that took. The process waits until it is asked again.
 """
 
 from __future__ import annotations
@@ -132,7 +132,6 @@ def take_turn(call: Call, feeds: Sequence[Feed], first: bool) -> list[float]:
     while not _warm(taken, len(feeds), first, time.perf_counter() - start > WARMUP_SECONDS):
         taken.append(_seconds(call, largest[len(taken) % len(feeds)]))
     samples: list[float] = []
-    gc.collect()
     gc.disable()
     start = time.perf_counter()
     while not samples or time.perf_counter() - start < TURN_SECONDS:
