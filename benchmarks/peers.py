@@ -32,7 +32,7 @@ sys.path.insert(0, str(HERE.parent))
 import numpy as np  # noqa: E402
 
 from benchmarks import finished, peers_build, peers_page, peers_turns  # noqa: E402
-from benchmarks.peers_build import COPY, OURS, PEERS, Peer  # noqa: E402
+from benchmarks.peers_build import CELLS, COPY, OURS, PEERS, SHAPES, Peer  # noqa: E402
 from benchmarks.peers_turns import Answer, Ask  # noqa: E402
 from compressor.benchmark import Budget, TokenRows  # noqa: E402
 from compressor.benchmark.inputs import Cell, cells, write_cells  # noqa: E402
@@ -43,7 +43,6 @@ from compressor.folder import write_student  # noqa: E402
 from compressor.runtime.machine import available_cores  # noqa: E402
 
 RESULTS = HERE / "results" / "peers.json"
-SHAPES = ((1, 16), (1, 32), (1, 128), (8, 32), (8, 128))
 CALIBRATION_ROWS, MAX_LENGTH = 300, 128
 BUDGET = Budget(max_texts=40)
 DECILES = tuple(range(10, 100, 10))
@@ -92,7 +91,7 @@ def prepare(model: Path, data: Path, folder: Path) -> dict[str, Any]:
     known = {name: index for name, index in config.label2id.items() if name in set(names)}
     return {
         "inputs": inputs,
-        "names": ["clinc150", "mr", *(f"{cell.batch_size}x{cell.sequence_length}" for cell in timed[2:])],
+        "names": CELLS,
         "tokens": [cell.tokens / cell.batch_size for cell in timed],
         "batches": [cell.batch_size for cell in timed],
         "feeds": [len(cell.feeds) for cell in timed],

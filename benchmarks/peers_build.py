@@ -52,6 +52,10 @@ class Peer:
     file: str = "model.onnx"
 
 
+SHAPES = ((1, 16), (1, 32), (1, 128), (8, 32), (8, 128))
+CELLS = ("clinc150", "mr", *(f"{size}x{length}" for size, length in SHAPES))
+"""What is timed: test texts at their own lengths, and batches of one length."""
+
 OURS: Mapping[Precision, str] = {"fp32": "ours-fp32", "int8": "ours-per-token"}
 COPY = "ours-per-token-copy"
 

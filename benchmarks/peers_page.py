@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import export_cost_page
-from benchmarks.peers_build import COPY, OURS, PEERS, Peer, Precision
+from benchmarks.peers_build import CELLS, COPY, OURS, PEERS, Peer, Precision
 from compressor.artifacts import LatencyRow, MachineBounds
 from compressor.benchmark import Ratio, encoder_flops, floor_ms, verdict
 from compressor.benchmark.intervals import spread
@@ -55,8 +55,8 @@ class Table:
 
     @property
     def cells(self) -> list[str]:
-        """Names of what was timed."""
-        return list(self.rounds[0]["peers"][COPY]["cells"])
+        """Names of what was timed, in the order of its tokens."""
+        return list(CELLS)
 
     @property
     def peers(self) -> list[Peer]:
