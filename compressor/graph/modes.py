@@ -103,18 +103,13 @@ def products(model: ir.Model) -> dict[str, int]:
         weight = node.inputs[1] if node.op_type in ("MatMul", "Attention") else None
         if weight is not None and weight.const_value is not None:
             module = origin(node.name or "")
-            count = 3 if node.op_type == "Attention" else int8.products_of(node.name or "")
-            found[module] = found.get(module, 0) + count
+            found[module] = found.get(module, 0) + int8.products_of(node)
     return found
 
 
 def count(path: Path) -> int:
     """Count the encoder's products in a written file whose weights are smaller than fp32."""
-    found = 0
-    for node in _inside(onnx_files.load(path)):
-        if _is_small(node):
-            found += 3 if node.op_type == "Attention" else int8.products_of(node.name or "")
-    return found
+    return sum(int8.products_of(node) for node in _inside(onnx_files.load(path)) if _is_small(node))
 
 
 def _inside(model: ir.Model) -> list[ir.Node]:

@@ -92,14 +92,16 @@ def shrink_tables(model: ir.Model) -> None:
 def count_products(model: ir.Model) -> int:
     """Count the encoder's matrix products in int8, those that are packed into one apart."""
     inside = f"{model.metadata_props.get(LAYERS_KEY, '')}."
-    names = [node.name or "" for node in model.graph if node.op_type == "MatMulInteger"]
-    return sum(products_of(name) for name in names if name.startswith(inside))
+    products = [node for node in model.graph if node.op_type == "MatMulInteger"]
+    return sum(products_of(node) for node in products if (node.name or "").startswith(inside))
 
 
-def products_of(name: str) -> int:
-    """How many products of the model a node of this name stands for: a packed one of Q, K and V for three."""
+def products_of(node: ir.Node) -> int:
+    """How many products of the model a node stands for: an attention, or a packed one of Q, K and V, for three."""
+    if node.op_type == "Attention":
+        return _STANDS_FOR[QUERY_KEY_VALUE]
     # A node may have a mark behind its name: of a layer's second run, or onnxruntime's of four-bit weights.
-    part = name.rpartition(".")[2]
+    part = (node.name or "").rpartition(".")[2]
     return next((count for packed, count in _STANDS_FOR.items() if part.startswith(packed)), 1)
 
 
