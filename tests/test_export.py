@@ -24,9 +24,9 @@ from tests.exported import sample
 MODEL_TYPES = tuple(ARCHITECTURES)
 # Others fuse two attentions, two norms a layer and that of the embeddings, and two GELUs.
 EXPECTED_FUSIONS = {
-    "mobilebert": {"attention": (2, 2), "skip layer norm": (0, 0), "gelu": (0, 0)},
-    "deberta-v2": {"attention": (2, 2), "skip layer norm": (4, 4), "gelu": (2, 2)},
-    "modernbert": {"attention": (2, 2), "skip layer norm": (4, 4), "gelu": (2, 2)},
+    "mobilebert": {"attention": (2, 2), "layer norm": (0, 0), "gelu": (0, 0)},
+    "deberta-v2": {"attention": (2, 2), "layer norm": (4, 4), "gelu": (2, 2)},
+    "modernbert": {"attention": (2, 2), "layer norm": (4, 4), "gelu": (2, 2)},
 }
 
 
@@ -52,7 +52,7 @@ def test_logits_are_large_enough_for_the_tolerance_to_mean_something(model_type:
 def test_every_block_that_can_be_is_fused(model_type: str) -> None:
     item = sample(model_type)
     counts = {count.kind: (count.expected, count.found) for count in item.exported.fusions}
-    assert counts == EXPECTED_FUSIONS.get(model_type, {"attention": (2, 2), "skip layer norm": (5, 5), "gelu": (2, 2)})
+    assert counts == EXPECTED_FUSIONS.get(model_type, {"attention": (2, 2), "layer norm": (5, 5), "gelu": (2, 2)})
     assert item.exported.warnings == ()
 
 

@@ -1,9 +1,10 @@
 """Rewrite an exported encoder into onnxruntime's fused operators, and count what was found.
 
-onnxruntime fuses layer norms and GELU by itself when it loads a file, but not the attention of a graph that
-``torch.onnx.export(dynamo=True)`` writes. The rewrites here follow the dataflow around one anchor (Softmax, Erf,
-LayerNormalization), so they do not depend on how a release of the exporter orders or reshapes what lies between.
-What is read off the graph is not trusted: the caller compares the result with torch.
+onnxruntime fuses GELU by itself when it loads a file, but not the attention of a graph that
+``torch.onnx.export(dynamo=True)`` writes; and layer norms it fuses into an operator that is slow on a CPU. The rewrites
+here follow the dataflow around one anchor (Softmax, Erf, LayerNormalization), so they do not depend on how a release of
+the exporter orders or reshapes what lies between. What is read off the graph is not trusted: the caller compares the
+result with torch.
 
 The operators are onnxruntime's own (domain ``com.microsoft``): they are in every build of onnxruntime, on its CPU,
 CUDA and web providers, and in no other engine.
@@ -19,13 +20,14 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from compressor.architectures import Architecture
 from compressor.artifacts import FusionCount
 from compressor.graph.files import CONTRIB, LAYERS_KEY
-from compressor.graph.passes.activations import fuse_gelus, fuse_norms, norms_of
+from compressor.graph.passes.activations import fuse_gelus
 from compressor.graph.passes.attention import fuse_attentions
+from compressor.graph.passes.norms import keep_sums, norms_of
 from compressor.graph.passes.walk import array, computed, initializer, module, once, producer
 
 
 def fuse(model: ir.Model, row: Architecture, layer_count: int, activation: str) -> tuple[FusionCount, ...]:
-    """Fuse attention, layer norms and GELU of an encoder, in place.
+    """Fuse attention and GELU of an encoder, and write its layer norms as a CPU is fastest at, in place.
 
     Matrix products and fused nodes are named by the torch module that they come from, and the path of the layers is
     noted in the model's metadata: quantization finds the encoder's products by it.
@@ -47,14 +49,14 @@ def fuse(model: ir.Model, row: Architecture, layer_count: int, activation: str) 
     sums = max(sum(producer(node.inputs[0], "Add") is not None for node in norms_of(graph)), row.norms * layer_count)
     gelus = fuse_gelus(graph)
     attentions = fuse_attentions(model)
-    norms = fuse_norms(graph)
+    norms = keep_sums(graph)
     RemoveUnusedNodesPass()(model)
     once(graph)
     model.opset_imports[CONTRIB] = 1
     inside = f"{row.layers}."
     return (
         FusionCount("attention", layer_count, sum(name.startswith(inside) for name in attentions)),
-        FusionCount("skip layer norm", sums, len(norms)),
+        FusionCount("layer norm", sums, len(norms)),
         FusionCount("gelu", layer_count if "gelu" in activation else 0, sum(name.startswith(inside) for name in gelus)),
     )
 

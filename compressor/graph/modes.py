@@ -13,6 +13,7 @@ from compressor.graph import files as onnx_files
 from compressor.graph.calibration import quantize_static
 from compressor.graph.parity import Batch
 from compressor.graph.passes import int8
+from compressor.graph.passes.norms import fuse_norms
 from compressor.graph.passes.unpack import unpack_attentions
 from compressor.graph.passes.unsigned import use_unsigned_weights
 from compressor.graph.passes.walk import origin
@@ -143,7 +144,7 @@ def _static(source: Path, plan: Plan, calibration: Calibration) -> ir.Model:
 
     with tempfile.TemporaryDirectory(prefix="compressor-static-") as place:
         path = Path(place) / "unpacked.onnx"
-        proto = _unpacked(source, path)
+        proto = _rewritten(source, path, unpack_attentions)
         chosen = _chosen(proto, plan)
         made = quantize_static(proto, path, chosen, calibration(), reduce_range=plan.weights == "bounded")
         onnx.save(made, path)
@@ -159,7 +160,7 @@ def _weight_only(source: Path, plan: Plan, _: Calibration) -> ir.Model:
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     with tempfile.TemporaryDirectory(prefix="compressor-weights-") as place, quiet_loggers("onnxruntime"):
-        proto = _unpacked(source, Path(place) / "unpacked.onnx")
+        proto = _rewritten(source, Path(place) / "unpacked.onnx", unpack_attentions)
         chosen = {node.name for node in _chosen(proto, plan)}
         quantizer = MatMulNBitsQuantizer(
             proto,
@@ -177,11 +178,11 @@ def _weight_only(source: Path, plan: Plan, _: Calibration) -> ir.Model:
 
 
 def _half(source: Path, plan: Plan, _: Calibration) -> ir.Model:
-    import onnx
     import onnx_ir as ir
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-    proto = onnx.load(source)
+    with tempfile.TemporaryDirectory(prefix="compressor-half-") as place:
+        proto = _rewritten(source, Path(place) / "fused.onnx", fuse_norms)
     blocked = [node.name for node in proto.graph.node if origin(node.name) in plan.keep]
     with quiet_loggers("onnxruntime"):
         made = convert_float_to_float16(
@@ -196,12 +197,12 @@ def _half(source: Path, plan: Plan, _: Calibration) -> ir.Model:
     return model
 
 
-def _unpacked(source: Path, path: Path) -> Any:
-    """The graph with Q, K and V as products of their own, as protobuf and on disk."""
+def _rewritten(source: Path, path: Path, rewrite: Callable[[ir.Model], None]) -> Any:
+    """The graph after a rewriting, as protobuf and on disk."""
     import onnx
 
     model = onnx_files.load(source)
-    unpack_attentions(model)
+    rewrite(model)
     onnx_files.write(model, path)
     return onnx.load(path)
 

@@ -1,9 +1,8 @@
-"""GELU with the bias before it, and layer norm with the sum before it, as fused operators."""
+"""GELU, with the bias before it, as a fused operator."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import onnx_ir as ir
 
@@ -85,73 +84,3 @@ def _follow(anchor: ir.Node, source: ir.Value) -> ir.Value | None:
         missing -= factors
         value = product.outputs[0]
     return value
-
-
-def norms_of(graph: ir.Graph) -> list[ir.Node]:
-    """The layer norms of a graph."""
-    return [node for node in graph if node.op_type == "LayerNormalization"]
-
-
-def fuse_norms(graph: ir.Graph) -> list[str]:
-    """Replace each layer norm of a sum (and of the bias before it) by one node; return the modules.
-
-    Where the sum is used beside the norm too (norms before the attention, as in ModernBERT), the node gives both.
-    """
-    found = []
-    for norm in norms_of(graph):
-        added = producer(norm.inputs[0], "Add")
-        if added is None:
-            continue
-        left, right = _by_batch(added.inputs)
-        if left is None or right is None or len(left.shape or ()) != 3 or len(right.shape or ()) != 3:
-            continue
-        source, bias = left, None
-        for candidate, other in ((left, right), (right, left)):
-            biased = split_bias(candidate.producer())
-            if biased and consumer(candidate, "Add") is added and _same_shape(candidate, other):
-                source, right, bias = biased[0], other, biased[1]
-                break
-        name = module(norm)
-        scale, shift = norm.inputs[1], norm.inputs[2] if len(norm.inputs) > 2 else None
-        inputs = [source, right, scale, shift, *([bias] if bias is not None else [])]
-        epsilon = norm.attributes.get_float("epsilon", 1e-5)
-        alone = consumer(added.outputs[0], "LayerNormalization") is norm
-        node = ir.node(
-            "SkipLayerNormalization",
-            inputs,
-            {"epsilon": epsilon},
-            domain=CONTRIB,
-            name=name,
-            num_outputs=1 if alone else 4,
-        )
-        if alone:
-            replace(norm.outputs[0], node)
-        else:
-            _give_both(added, norm, node)
-        found.append(name)
-    return found
-
-
-def _give_both(added: ir.Node, norm: ir.Node, node: ir.Node) -> None:
-    """Put a node in the place of a sum and its norm; mean and deviation, its outputs between the two, stay unused."""
-    for old, new in ((norm.outputs[0], node.outputs[0]), (added.outputs[0], node.outputs[3])):
-        new.name, new.shape, new.type = old.name, old.shape, old.type
-        old.name = f"{old.name}_unfused"
-    node.outputs[1].name = node.outputs[2].name = ""
-    graph = added.graph
-    # Both were found by walking a graph.
-    assert graph is not None  # noqa: S101
-    graph.insert_before(added, node)
-    norm.outputs[0].replace_all_uses_with(node.outputs[0], replace_graph_outputs=True)
-    added.outputs[0].replace_all_uses_with(node.outputs[3], replace_graph_outputs=True)
-
-
-def _by_batch(values: Iterable[ir.Value | None]) -> tuple[ir.Value | None, ir.Value | None]:
-    """Put the operand that the batch broadcasts, such as position embeddings of shape (1, S, H), second."""
-    first, second = values
-    broadcast = first is not None and first.shape is not None and len(first.shape) > 0 and first.shape[0] == 1
-    return (second, first) if broadcast else (first, second)
-
-
-def _same_shape(first: ir.Value, second: ir.Value) -> bool:
-    return first.shape is not None and second.shape is not None and first.shape[0] == second.shape[0]

@@ -16,8 +16,9 @@ from compressor.graph.files import CONTRIB
 from compressor.graph.passes.int8 import KEY_VALUE
 from compressor.graph.passes.walk import array, initializer, replace, scalar
 
-_NORMS = frozenset({"LayerNormalization", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"})
-_POINTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Tanh", "Relu", "Gelu", "BiasGelu", "FastGelu", "Sigmoid"})
+_BY_TOKEN = frozenset(
+    {"Add", "Sum", "Sub", "Mul", "Div", "Tanh", "Relu", "Gelu", "BiasGelu", "FastGelu", "Sigmoid", "LayerNormalization"}
+)
 _TOKENS, _QUERIES = 1, 2
 
 
@@ -95,7 +96,7 @@ def _by_token(node: ir.Node) -> bool:
         return node.attributes.get_int("axis", 0) in (-1, _TOKENS + 1)
     if node.op_type == "MatMul":
         return node.inputs[1] is not None and node.inputs[1].is_initializer()
-    return node.op_type in _NORMS | _POINTWISE and all(
+    return node.op_type in _BY_TOKEN and all(
         value is None or _has_tokens(value) or (value.is_initializer() and len(value.shape or ()) <= 1)
         for value in node.inputs
     )

@@ -1,8 +1,10 @@
 """Rewrite a fused fp32 encoder to int8 arithmetic, with standard ONNX operators.
 
 Every matrix product becomes ``MatMulInteger`` of uint8 activations and int8 weights with one scale per output column.
-onnxruntime merges the product, its conversion and its scales into one kernel when it loads the file. The modes differ
-in how activations are scaled:
+onnxruntime merges the product, its conversion and its scales into one kernel when it loads the file, and the bias
+behind it too. It multiplies that bias by a scale that is not one for all tokens (wrongly, up to release 1.32 at least;
+``MatMulIntegerToFloat`` in matmul_integer.cc): such a bias is added by a ``Sum``, which it leaves alone. The modes
+differ in how activations are scaled:
 
 - ``per-token``: one scale for each token, with a constant zero point. A token's arithmetic then depends on that token
   alone, so a text gets the same logits alone, padded or in a batch.
@@ -22,7 +24,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from compressor.graph.files import CONTRIB, LAYERS_KEY
 from compressor.graph.passes.scales import Activation, Quantized, per_tensor, per_token
-from compressor.graph.passes.walk import origin
+from compressor.graph.passes.walk import consumer, origin, split_bias
 
 QUERY_KEY_VALUE = "query_key_value"
 KEY_VALUE = "key_value"
@@ -120,12 +122,10 @@ class _Writer:
             if not (node.name or "").startswith(f"{layers}.") or origin(node.name or "") in keep:
                 continue
             if node.op_type == "MatMul" and _array(node.inputs[1]) is not None:
-                _replace(
-                    node,
-                    self.product(
-                        node, node.inputs[0], _array(node.inputs[1]), node.name or "", origin(node.name or "")
-                    ),
-                )
+                name = node.name or ""
+                product, is_shared = self.product(node, node.inputs[0], _array(node.inputs[1]), name, origin(name))
+                _replace(node, product)
+                self.place_bias(product, is_shared)
             elif node.op_type == "Attention" and node.domain == CONTRIB:
                 self.attention(node)
         self.embeddings()
@@ -133,7 +133,7 @@ class _Writer:
 
     def add(self, before: ir.Node, op_type: str, *inputs: ir.Value | None, outputs: int = 1, **attributes: Any) -> Any:
         """Insert a node; return its output, or a tuple of them."""
-        domain = CONTRIB if op_type == "MultiHeadAttention" else ""
+        domain = CONTRIB if op_type in ("MultiHeadAttention", "Gelu") else ""
         node = ir.node(op_type, inputs, attributes, domain=domain, num_outputs=outputs)
         self.graph.insert_before(before, node)
         return node.outputs[0] if outputs == 1 else tuple(node.outputs)
@@ -148,8 +148,14 @@ class _Writer:
             self.constants[name] = value
         return self.constants[name]
 
-    def product(self, before: ir.Node, source: ir.Value | None, weight: Array, name: str, weights: str) -> ir.Value:
-        """A matrix product with a constant weight, in int8; nodes of one ``weights`` share them."""
+    def product(
+        self, before: ir.Node, source: ir.Value | None, weight: Array, name: str, weights: str
+    ) -> tuple[ir.Value, bool]:
+        """A matrix product with a constant weight, in int8; nodes of one ``weights`` share them.
+
+        Returns:
+            The product, and whether one scale of the activation is shared by all tokens.
+        """
         assert source is not None  # noqa: S101 - a product has two inputs
         if source not in self.quantized:
             self.quantized[source] = self.activation(self, before, source)
@@ -163,19 +169,35 @@ class _Writer:
         # In this form, and in no other, onnxruntime merges the four nodes into one (MatMulIntegerToFloat).
         scales = self.add(before, "Mul", left.scale, columns)
         product: ir.Value = self.add(before, "Mul", self.add(before, "Cast", accumulated, to=ir.DataType.FLOAT), scales)
-        return product
+        return product, left.is_shared
+
+    def place_bias(self, product: ir.Value, is_shared: bool) -> None:
+        """Put the bias behind a product where onnxruntime's kernel adds it, or where it surely leaves it alone."""
+        for node in [use.node for use in product.uses()]:
+            if is_shared and node.op_type == "BiasGelu":
+                _replace(node, self.add(node, "Gelu", self.add(node, "Add", *node.inputs)))
+            biased = split_bias(node)
+            if not is_shared and biased is not None:
+                after = consumer(node.outputs[0], "Sum")
+                if after is None:
+                    _replace(node, self.add(node, "Sum", *biased))
+                else:
+                    others = [value for value in after.inputs if value is not node.outputs[0]]
+                    _replace(after, self.add(after, "Sum", *biased, *others))
 
     def attention(self, node: ir.Node) -> None:
         """Take Q, K and V out of a fused attention, as one product of one quantized activation."""
         source, weight, bias, key_mask, _, attention_bias = (*node.inputs, None, None, None)[:6]
         sizes = node.attributes.get_ints("qkv_hidden_sizes")
-        packed = self.product(
+        packed, is_shared = self.product(
             node,
             source,
             _array(weight),
             f"{node.name}.{QUERY_KEY_VALUE}",
             f"{origin(node.name or '')}.{QUERY_KEY_VALUE}",
         )
+        if is_shared and bias is not None:
+            packed, bias = self.add(node, "Add", packed, bias), None
         split = self.constant(f"{origin(node.name or '')}.sizes", np.array(sizes, np.int64))
         parts = self.add(node, "Split", packed, split, outputs=3, axis=-1)
         attributes: dict[str, Any] = {"num_heads": node.attributes.get_int("num_heads")}

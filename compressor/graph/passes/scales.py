@@ -24,12 +24,14 @@ class Quantized:
     Attributes:
         value: uint8 of shape (batch, sequence, width).
         scale: Of shape (batch, sequence, 1), or a scalar.
+        is_shared: It is a scalar: one for all tokens.
         zero_point: A scalar.
         unit: What ``scale`` still has to be multiplied with; it goes into the weights' scales.
     """
 
     value: ir.Value
     scale: ir.Value
+    is_shared: bool
     zero_point: ir.Value
     unit: float
 
@@ -98,13 +100,13 @@ def per_token(writer: Writer, before: ir.Node, source: ir.Value) -> Quantized:
     # CUDA provider takes such a node and has no kernel for its bytes. The unit goes into the weights' scales.
     shares = writer.add(before, "Div", source, peak)
     value = writer.add(before, "QuantizeLinear", shares, writer.constant(f"int8.unit_{found.levels}", unit), zero_point)
-    return Quantized(value, peak, zero_point, float(unit))
+    return Quantized(value, peak, False, zero_point, float(unit))
 
 
 def per_tensor(writer: Writer, before: ir.Node, source: ir.Value) -> Quantized:
     """Quantize with one scale and zero point for all tokens of a batch, as onnxruntime's own quantizer does."""
     value, scale, zero_point = writer.add(before, "DynamicQuantizeLinear", source, outputs=3)
-    return Quantized(value, scale, zero_point, 1.0)
+    return Quantized(value, scale, True, zero_point, 1.0)
 
 
 def _maker(value: ir.Value) -> ir.Node | None:
@@ -115,8 +117,7 @@ def _maker(value: ir.Value) -> ir.Node | None:
 
 def _is_never_zero(node: ir.Node) -> bool:
     """Whether a token is never zero as a whole: a layer norm adds its bias even to a token without any contrast."""
-    place = {"LayerNormalization": 2, "SkipLayerNormalization": 3}.get(node.op_type)
-    bias = node.inputs[place] if place is not None and len(node.inputs) > place else None
+    bias = node.inputs[2] if node.op_type == "LayerNormalization" and len(node.inputs) > 2 else None
     return bias is not None and bias.const_value is not None and bool(bias.const_value.numpy().any())
 
 
