@@ -24,7 +24,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from compressor.graph.files import CONTRIB, LAYERS_KEY
 from compressor.graph.passes.scales import Activation, Quantized, per_tensor, per_token
-from compressor.graph.passes.walk import consumer, origin, split_bias
+from compressor.graph.passes.walk import origin
 
 QUERY_KEY_VALUE = "query_key_value"
 KEY_VALUE = "key_value"
@@ -174,16 +174,20 @@ class _Writer:
     def place_bias(self, product: ir.Value, is_shared: bool) -> None:
         """Put the bias behind a product where onnxruntime's kernel adds it, or where it surely leaves it alone."""
         for node in [use.node for use in product.uses()]:
-            if is_shared and node.op_type == "BiasGelu":
-                _replace(node, self.add(node, "Gelu", self.add(node, "Add", *node.inputs)))
-            biased = split_bias(node)
-            if not is_shared and biased is not None:
-                after = consumer(node.outputs[0], "Sum")
-                if after is None:
-                    _replace(node, self.add(node, "Sum", *biased))
-                else:
-                    others = [value for value in after.inputs if value is not node.outputs[0]]
-                    _replace(after, self.add(after, "Sum", *biased, *others))
+            bias = _bias_of(node)
+            if bias is None:
+                continue
+            if not is_shared:
+                if node.op_type == "Add":
+                    _replace(node, self.add(node, "Sum", *node.inputs))
+                continue
+            rest = [value for value in node.inputs if value not in (product, bias)]
+            biased = self.add(node, "Add", product, bias)
+            if node.op_type == "BiasGelu":
+                biased = self.add(node, "Gelu", biased)
+            elif rest:
+                biased = self.add(node, "Sum", biased, *rest)
+            _replace(node, biased)
 
     def attention(self, node: ir.Node) -> None:
         """Take Q, K and V out of a fused attention, as one product of one quantized activation."""
@@ -229,6 +233,14 @@ class _Writer:
                 continue
             half = self.constant(f"{value.name}.fp16", array.astype(np.float16))
             value.replace_all_uses_with(self.add(self.graph[0], "Cast", half, to=ir.DataType.FLOAT))
+
+
+def _bias_of(node: ir.Node) -> ir.Value | None:
+    """The constant vector that a node adds to a product."""
+    if node.op_type not in ("Add", "Sum", "BiasGelu"):
+        return None
+    vectors = [value for value in node.inputs if value is not None and len(value.shape or ()) == 1]
+    return next((value for value in vectors if value.is_initializer()), None)
 
 
 def _array(value: ir.Value | None) -> Any:

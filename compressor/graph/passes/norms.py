@@ -7,8 +7,6 @@ still fuse an ``Add`` and a norm; a ``Sum`` it leaves alone. ``benchmarks/norms.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
@@ -22,18 +20,37 @@ def norms_of(graph: ir.Graph) -> list[ir.Node]:
 
 
 def keep_sums(graph: ir.Graph) -> list[str]:
-    """Write the sum before each layer norm so that onnxruntime leaves it alone; return the modules of the norms."""
+    """Write the sum before each layer norm, with the bias in it, so that onnxruntime leaves it alone.
+
+    Returns:
+        The modules of these norms.
+    """
     found = []
     for norm in norms_of(graph):
         added = producer(norm.inputs[0], "Add", "Sum")
-        if added is None or any(len(value.shape or ()) != 3 for value in added.inputs if value is not None):
+        if added is None or any(len(value.shape or ()) != 3 for value in _tokens(added)):
             continue
         if added.op_type == "Add":
-            replace(added.outputs[0], ir.node("Sum", added.inputs))
+            replace(added.outputs[0], ir.node("Sum", [part for value in added.inputs for part in _parts(value, added)]))
             graph.remove(added, safe=True)
         norm.name = module(norm)
         found.append(norm.name)
     return found
+
+
+def _tokens(added: ir.Node) -> list[ir.Value]:
+    """Operands of a sum, less the bias."""
+    return [value for value in added.inputs if value is not None and not _is_bias(value)]
+
+
+def _is_bias(value: ir.Value) -> bool:
+    return value.is_initializer() and len(value.shape or ()) == 1
+
+
+def _parts(value: ir.Value | None, added: ir.Node) -> tuple[ir.Value | None, ...]:
+    """An operand, or what it is made of: a product and its bias, where nothing else reads them together."""
+    biased = split_bias(value.producer()) if value is not None and consumer(value, added.op_type) is added else None
+    return biased or (value,)
 
 
 def fuse_norms(model: ir.Model) -> None:
@@ -46,21 +63,16 @@ def fuse_norms(model: ir.Model) -> None:
     """
     for norm in norms_of(model.graph):
         added = producer(norm.inputs[0], "Sum")
-        if added is None:
+        operands = _tokens(added) if added is not None else []
+        if added is None or len(operands) != 2:
             continue
-        left, right = _by_batch(added.inputs)
-        source, bias = left, None
-        for candidate, other in ((left, right), (right, left)):
-            biased = split_bias(candidate.producer())
-            if biased and consumer(candidate, "Sum") is added and _same_shape(candidate, other):
-                source, right, bias = biased[0], other, biased[1]
-                break
+        biases = [value for value in added.inputs if value is not None and _is_bias(value)]
         scale, shift = norm.inputs[1], norm.inputs[2] if len(norm.inputs) > 2 else None
-        inputs = [source, right, scale, shift, *([bias] if bias is not None else [])]
         alone = consumer(added.outputs[0], "LayerNormalization") is norm
         node = ir.node(
             "SkipLayerNormalization",
-            inputs,
+            # What the batch broadcasts, such as position embeddings of shape (1, S, H), has to be second.
+            [*sorted(operands, key=_is_broadcast), scale, shift, *biases],
             {"epsilon": norm.attributes.get_float("epsilon", 1e-5)},
             domain=CONTRIB,
             name=norm.name,
@@ -71,6 +83,10 @@ def fuse_norms(model: ir.Model) -> None:
         else:
             _give_both(added, norm, node)
     RemoveUnusedNodesPass()(model)
+
+
+def _is_broadcast(value: ir.Value) -> bool:
+    return value.shape is not None and value.shape[0] == 1
 
 
 def _give_both(added: ir.Node, norm: ir.Node, node: ir.Node) -> None:
@@ -85,17 +101,3 @@ def _give_both(added: ir.Node, norm: ir.Node, node: ir.Node) -> None:
     graph.insert_before(added, node)
     norm.outputs[0].replace_all_uses_with(node.outputs[0], replace_graph_outputs=True)
     added.outputs[0].replace_all_uses_with(node.outputs[3], replace_graph_outputs=True)
-
-
-def _by_batch(values: Iterable[ir.Value | None]) -> tuple[ir.Value, ir.Value]:
-    """Put the operand that the batch broadcasts, such as position embeddings of shape (1, S, H), second."""
-    first, second = values
-    # A sum that ``keep_sums`` wrote has two operands.
-    assert first is not None  # noqa: S101
-    assert second is not None  # noqa: S101
-    broadcast = first.shape is not None and len(first.shape) > 0 and first.shape[0] == 1
-    return (second, first) if broadcast else (first, second)
-
-
-def _same_shape(first: ir.Value, second: ir.Value) -> bool:
-    return first.shape is not None and second.shape is not None and first.shape[0] == second.shape[0]
