@@ -116,18 +116,12 @@ def render(known: Mapping[str, Any]) -> str:
         cells = [one["ratios"][name] for name in names]
         ratios = " | ".join(f"{cell['ratio']:.2f} ({cell['low']:.2f}-{cell['high']:.2f})" for cell in cells)
         lines.append(f"| {size} | {release} | {ratios} |")
-    machines = sorted({f"{one['threads']} threads of {_machine(one)}" for one in known.values()})
-    return "\n".join([*lines, "", f"Medians (and range) over rounds, on {' and '.join(machines)}."])
+    return "\n".join([*lines, "", f"Medians (and range) over rounds, on {page.machines(known.values())}."])
 
 
 def _order(unit: str) -> tuple[int, list[int]]:
     size, release = unit.split(", ")
     return int(size.partition("x")[0]), [int(part) for part in release.split(".")]
-
-
-def _machine(one: Mapping[str, Any]) -> str:
-    cpu = one["environment"]["cpu"]
-    return f"{cpu['model']} ({cpu['instruction_set']})"
 
 
 def main() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 
 def fill(path: Path, name: str, script: str, body: str) -> None:
@@ -24,3 +26,13 @@ def fill(path: Path, name: str, script: str, body: str) -> None:
     if not found or not closed:
         raise ValueError(f"{path.name} has no {start} ... {end}")
     path.write_text(f"{before}{start}\n\n{body.strip()}\n\n{end}{after}", encoding="utf-8")
+
+
+def machines(units: Iterable[Mapping[str, Any]]) -> str:
+    """In words, what measured units with ``threads`` and an ``environment`` ran on."""
+    found = sorted(
+        f"{one['threads']} threads of {one['environment']['cpu']['model']} "
+        f"({one['environment']['cpu']['instruction_set']})"
+        for one in units
+    )
+    return " and ".join(dict.fromkeys(found))

@@ -47,12 +47,13 @@ def sentence_transformers(source: Path, out: Path, _: Path | None) -> None:
 def onnxruntime_int8(source: Path, out: Path, _: Path | None) -> None:
     """The quantizer of onnxruntime on the graph that its own optimizer fused.
 
-    7 bits, since 8 saturate on a CPU without VNNI; the type of what its shape inference does not know must be told.
+    7 bits on a CPU without VNNI, where 8 saturate; the type of what its shape inference does not know must be told.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    saturates = "avx512_vnni" not in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     quantize_dynamic(
-        source, out / "model.onnx", per_channel=True, reduce_range=True, weight_type=QuantType.QInt8,
+        source, out / "model.onnx", per_channel=True, reduce_range=saturates, weight_type=QuantType.QInt8,
         extra_options={"DefaultTensorType": 1},
     )  # fmt: skip
 
