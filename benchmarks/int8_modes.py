@@ -42,7 +42,7 @@ RESULTS = HERE / "results" / "int8_modes.json"
 PAGE = HERE.parent / "docs" / "quantization.md"
 INPUTS = ("input_ids", "attention_mask")
 FUSED = "dynamic-fused-norms"
-OTHERS = {"dynamic": "one per tensor", FUSED: "one per tensor, norms fused"}
+OTHERS = {"dynamic": "one per tensor", FUSED: "one per tensor, norms fused", "smooth": "fixed steps (`smooth`)"}
 SHAPES = ((1, 16), (1, 32), (1, 128), (8, 32), (8, 128))
 
 

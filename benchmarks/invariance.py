@@ -47,9 +47,11 @@ PAGE = HERE.parent / "docs" / "quantization.md"
 FORMS = {
     "per-token": ("one scale per token (default)", "per-token", "avx512_vnni"),
     "per-token, bounded": ("the same, weights bounded for x86 without VNNI", "per-token", "avx2"),
+    "smooth": ("fixed steps behind layer norms (`smooth`)", "smooth", "avx512_vnni"),
     "dynamic": ("one scale per tensor", "dynamic", "auto"),
 }
-TEXTS, WIDTH, BATCH = 1000, 128, 32
+TEXTS, WIDTH, BATCH, CALIBRATION = 1000, 128, 32, 512
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 TASK = TASKS["single-label"]
 
 
@@ -80,7 +82,7 @@ def make_student(dataset: Dataset, teacher: str, work: Path) -> Path:
     return path
 
 
-def quantize(student: Path, work: Path) -> dict[str, Path]:
+def quantize(student: Path, work: Path, texts: Sequence[Mapping[str, list[int]]]) -> dict[str, Path]:
     """Write the forms of a student, less those that saturate here, and name its fp32 file beside them."""
     fp32 = student / MODEL
     found = {"fp32": fp32}
@@ -88,15 +90,17 @@ def quantize(student: Path, work: Path) -> dict[str, Path]:
         plan = targets.first_plan(mode, target)
         if not targets.can_saturate(plan, detect_target()):
             found[form] = work / f"{student.name}-{form.replace(', ', '-')}.onnx"
-            modes.write(fp32, found[form], plan, lambda: ())
+            modes.write(
+                fp32, found[form], plan, lambda: [pad(texts[at : at + 8], INPUTS, 0) for at in range(0, len(texts), 8)]
+            )
     return found
 
 
-def read_rows(student: Path, dataset: str, work: Path) -> list[dict[str, list[int]]]:
-    """Token ids of texts that are spread evenly over a test split."""
-    lines = (work / "data" / dataset / "test.jsonl").read_text(encoding="utf-8").split("\n")
+def read_rows(student: Path, dataset: str, work: Path, split: str, count: int) -> list[dict[str, list[int]]]:
+    """Token ids of texts that are spread evenly over a split."""
+    lines = (work / "data" / dataset / f"{split}.jsonl").read_text(encoding="utf-8").split("\n")
     texts = [json.loads(line)["text"] for line in lines if line]
-    chosen = [texts[index] for index in np.linspace(0, len(texts) - 1, min(TEXTS, len(texts))).astype(int)]
+    chosen = [texts[index] for index in np.linspace(0, len(texts) - 1, min(count, len(texts))).astype(int)]
     tokenizer = Tokenizer.from_file(str(student / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(WIDTH)
@@ -157,7 +161,8 @@ def run(asked: argparse.Namespace) -> None:
         if unit in finished.read(RESULTS) or time.monotonic() > deadline:
             continue
         student = make_student(dataset, asked.minilm, work)
-        found = compare(quantize(student, work), read_rows(student, dataset.name, work))
+        files = quantize(student, work, read_rows(student, dataset.name, work, "train", CALIBRATION))
+        found = compare(files, read_rows(student, dataset.name, work, "test", TEXTS))
         machine = fingerprint()
         finished.add(
             RESULTS, unit, {**found, "environment": {key: machine[key] for key in ("date", "cpu", "versions")}}

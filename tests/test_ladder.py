@@ -129,10 +129,11 @@ def test_the_best_file_over_the_limits_is_saved(tmp_path: Path) -> None:
 falling: Iterator[float] = iter(np.linspace(1, 0, 100))
 
 
-def test_a_batch_wide_scale_gives_way_to_one_per_token(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["dynamic", "smooth"])
+def test_a_batch_wide_scale_and_fixed_steps_give_way_to_one_scale_per_token(tmp_path: Path, mode: str) -> None:
     source = read(sample("bert").exported.path)
     worse = iter([1.0, 0.5, 1.0])
-    found = climb(source, tmp_path, mode="dynamic", max_flips=50, score=lambda _: next(worse))
+    found = climb(source, tmp_path, mode=mode, max_flips=50, score=lambda _: next(worse))
     assert [rung.name for rung in found.ladder.rungs] == ["as asked", "one scale per token"]
     assert found.model is not None
     assert found.model.mode == "per-token"

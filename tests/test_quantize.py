@@ -18,9 +18,10 @@ from compressor.architectures import ARCHITECTURES
 from compressor.artifacts import QuantizedModel
 from compressor.errors import QuantizationError
 from compressor.events import Event, Note, Warned
+from compressor.graph import calibration, modes, parity, quantize, targets
 from compressor.graph import files as onnx_files
-from compressor.graph import modes, parity, quantize, targets
-from compressor.graph.passes import int8
+from compressor.graph.passes import int8, smooth
+from compressor.graph.passes.unsigned import use_unsigned_weights
 from compressor.recipe import QuantizeRecipe
 from tests.exported import PACKED, folder, sample, texts
 
@@ -63,7 +64,8 @@ def test_every_product_of_the_encoder_is_quantized(model_type: str, mode: str) -
     # Q, K and V are one product of one quantized activation, where they are fused. The last layer's query is of one
     # token, and apart; ALBERT's last layer is its first one, run again.
     packed = 0 if model_type not in PACKED else 2 * 2 if model_type == "albert" else 2 + 1
-    assert Counter(node.op_type for node in onnx.load(model.path).graph.node)["MatMulInteger"] == expected - packed
+    found = Counter(node.op_type for node in onnx.load(model.path).graph.node)
+    assert sum(found[op_type] for op_type in int8.INTEGER_PRODUCTS) == expected - packed
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
@@ -81,14 +83,15 @@ def test_int8_keeps_nearly_all_labels_of_fp32(model_type: str) -> None:
     assert 0 < bounded.max_abs_difference < 0.6
 
 
+@pytest.mark.parametrize("mode", ["per-token", "smooth"])
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_a_text_gets_the_same_logits_alone_padded_and_in_a_batch(model_type: str) -> None:
-    session = onnx_files.open_session(quantized(model_type).path)
+def test_a_text_gets_the_same_logits_alone_padded_and_in_a_batch(model_type: str, mode: str) -> None:
+    session = onnx_files.open_session(quantized(model_type, mode=mode).path)
     together = np.concatenate(parity.session_logits(session, batches(model_type)))
     names = sample(model_type).exported.input_names
     alone = parity.session_logits(session, parity.text_batches(texts(model_type, 64), names, 0, batch_size=1))
     assert np.abs(np.concatenate(alone) - together).max() == 0.0
-    assert quantized(model_type).batch_difference == 0.0
+    assert quantized(model_type, mode=mode).batch_difference == 0.0
 
 
 def test_one_scale_for_the_whole_batch_changes_a_text_with_its_neighbours() -> None:
@@ -166,6 +169,57 @@ def test_a_scale_per_token_costs_four_nodes_where_a_layer_norm_wrote_the_tokens(
     assert (found["Div"], found["QuantizeLinear"], found["ReduceMax"], found["Abs"]) == (9, 9, 9, 7)
     # A layer norm's tokens are never zero as a whole; those of attention and GELU have a floor.
     assert found["Clip"] == 4
+
+
+def test_fixed_steps_leave_two_nodes_behind_a_layer_norm_and_no_bias_beside_its_product() -> None:
+    found = Counter(node.op_type for node in onnx.load(quantized("bert", mode="smooth").path).graph.node)
+    # Two layers of a product behind the norm and two behind attention and GELU; the query's token, and its product.
+    assert (found["MatMulIntegerToFloat"], found["MatMulInteger"]) == (5, 4)
+    assert (found["ReduceMax"], found["Div"], found["Clip"]) == (4, 4, 4)
+    assert (found["QuantizeLinear"], found["BiasGelu"], found["Gelu"]) == (9, 0, 2)
+
+
+def test_fixed_steps_reach_the_largest_value_of_each_channel_and_the_weights_take_them_up() -> None:
+    path = sample("bert").exported.path
+    model = onnx_files.load(path)
+    names = list(smooth.sources(model))
+    peaks = calibration.channel_peaks(path, names, batches("bert"))
+    steps = smooth.choose_steps(model, peaks)
+    assert len(names) == 5
+    for name in names:
+        reach = 127 * steps[name]
+        # The channel that decides is the one that the steps just hold.
+        assert (reach >= peaks[name] * (1 - 1e-5)).all()
+        assert reach.min() > 0
+        assert np.isclose((peaks[name] / reach).max(), 1)
+
+
+def test_fixed_steps_allow_unsigned_weights_of_the_same_values(tmp_path: Path) -> None:
+    """The products' zero points say that the bytes are shifted."""
+    signed = quantized("bert", mode="smooth").path
+    model = onnx_files.load(signed)
+    use_unsigned_weights(model)
+    onnx_files.save(model, tmp_path / "unsigned.onnx")
+    before, after = (parity.onnx_logits(path, batches("bert")) for path in (signed, tmp_path / "unsigned.onnx"))
+    np.testing.assert_allclose(np.concatenate(after), np.concatenate(before), atol=1e-4)
+
+
+def test_padding_is_not_observed() -> None:
+    path = sample("bert").exported.path
+    name = next(iter(smooth.sources(onnx_files.load(path))))
+    asked = batches("bert")[:1]
+    ids = asked[0]["input_ids"].copy()
+    ids[asked[0]["attention_mask"] == 0] = 7
+    assert (asked[0]["attention_mask"] == 0).any()
+    found = [
+        calibration.channel_peaks(path, [name], [batch])[name] for batch in (asked[0], {**asked[0], "input_ids": ids})
+    ]
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_without_texts_there_are_no_fixed_steps() -> None:
+    with pytest.raises(ValueError, match="no text to observe"):
+        calibration.channel_peaks(sample("bert").exported.path, ["layer_norm"], ())
 
 
 @pytest.mark.parametrize("mode", int8.MODES)

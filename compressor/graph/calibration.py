@@ -1,4 +1,4 @@
-"""Static int8: ranges of activations from training texts, and the graph that has them built in (QDQ)."""
+"""What activations are like on training texts, and the graph that has their ranges built in (static int8, QDQ)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from compressor.graph.parity import Batch
 
@@ -60,6 +61,44 @@ def activation_ranges(path: Path, tensors: Collection[str], batches: Iterable[Ba
                 feed = {name: np.asarray(array) for name, array in batch.items() if name in names}
                 calibrator.collect_data(_Once(feed))
             return calibrator.compute_data()
+
+
+def channel_peaks(path: Path, names: Sequence[str], batches: Iterable[Batch]) -> dict[str, npt.NDArray[np.float32]]:
+    """Find the largest magnitude of each channel of activations, padding left out.
+
+    Args:
+        path: The graph.
+        names: Of activations of shape (batch, sequence, width), or (batch, 1, width) of the first tokens.
+        batches: Training text, padded; consumed once.
+
+    Returns:
+        For each name an array of shape (width,).
+
+    Raises:
+        ValueError: There is no text.
+    """
+    import onnx
+    import onnxruntime
+
+    model = onnx.load(path, load_external_data=False)
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    # Beside the file, whose weights may lie beside it too.
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".observed-", suffix=".onnx") as observed:
+        observed.write(model.SerializeToString())
+        observed.flush()
+        session = onnxruntime.InferenceSession(observed.name, providers=["CPUExecutionProvider"])
+    inputs = [item.name for item in session.get_inputs()]
+    found: dict[str, npt.NDArray[np.float32]] = {}
+    for batch in batches:
+        mask = np.asarray(batch["attention_mask"], bool)
+        outputs = session.run(list(names), {name: np.asarray(batch[name]) for name in inputs}) if names else []
+        for name, values in zip(names, outputs, strict=True):
+            tokens = values[mask] if values.shape[1] == mask.shape[1] else values.reshape(-1, values.shape[-1])
+            peak = np.abs(tokens).max(axis=0)
+            found[name] = np.maximum(found[name], peak) if name in found else peak
+    if names and not found:
+        raise ValueError("there is no text to observe activations on")
+    return found
 
 
 def quantize_static(

@@ -229,8 +229,8 @@ def _as_asked(_: _Climber, plan: Plan) -> Iterator[Plan]:
 
 
 def _per_token(_: _Climber, plan: Plan) -> Iterator[Plan]:
-    """One scale for a whole batch is the coarsest way to round activations."""
-    if plan.mode == "dynamic":
+    """One scale for a whole batch is the coarsest way to round activations; fixed steps come from a few texts."""
+    if plan.mode in ("dynamic", "smooth"):
         yield replace(plan, mode="per-token")
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from compressor.artifacts import SmallPrecision
 from compressor.graph import files as onnx_files
-from compressor.graph.calibration import quantize_static
+from compressor.graph.calibration import channel_peaks, quantize_static
 from compressor.graph.parity import Batch
-from compressor.graph.passes import int8
+from compressor.graph.passes import int8, smooth
 from compressor.graph.passes.norms import fuse_norms
 from compressor.graph.passes.unpack import unpack_attentions
 from compressor.graph.passes.unsigned import use_unsigned_weights
@@ -84,7 +84,7 @@ def write(source: Path, path: Path, plan: Plan, calibration: Calibration) -> Non
         source: The fused fp32 file.
         path: Where the new one goes.
         plan: How.
-        calibration: Training text; only the static mode reads it.
+        calibration: Training text; the static and the smooth mode read it.
     """
     model = MODES[plan.mode].write(source, plan, calibration)
     if MODES[plan.mode].integer:
@@ -119,7 +119,7 @@ def _inside(model: ir.Model) -> list[ir.Node]:
 
 
 def _is_small(node: ir.Node) -> bool:
-    if node.op_type in ("MatMulInteger", "MatMulNBits"):
+    if node.op_type in (*int8.INTEGER_PRODUCTS, "MatMulNBits"):
         return True
     weight = node.inputs[1] if node.op_type in ("MatMul", "Attention") else None
     if weight is None:
@@ -133,6 +133,17 @@ def _is_small(node: ir.Node) -> bool:
 def _integer(source: Path, plan: Plan, _: Calibration) -> ir.Model:
     model: ir.Model = onnx_files.load(source)
     int8.rewrite(model, plan.mode, bounded=plan.weights == "bounded", keep=plan.keep)
+    if plan.weights == "unsigned":
+        use_unsigned_weights(model)
+    return model
+
+
+def _smooth(source: Path, plan: Plan, calibration: Calibration) -> ir.Model:
+    model: ir.Model = onnx_files.load(source)
+    peaks = channel_peaks(source, list(smooth.sources(model)), calibration())
+    int8.rewrite(
+        model, plan.mode, bounded=plan.weights == "bounded", keep=plan.keep, steps=smooth.choose_steps(model, peaks)
+    )
     if plan.weights == "unsigned":
         use_unsigned_weights(model)
     return model
@@ -238,6 +249,7 @@ _CPU: tuple[Literal["cpu", "cuda"], ...] = ("cpu",)
 _BOTH: tuple[Literal["cpu", "cuda"], ...] = ("cpu", "cuda")
 MODES: Mapping[str, Mode] = {
     "per-token": Mode(_integer, "int8", integer=True, exact=True, providers=_CPU, weights=_int8_words),
+    "smooth": Mode(_smooth, "int8", integer=True, exact=True, providers=_CPU, weights=_int8_words),
     "dynamic": Mode(_integer, "int8", integer=True, exact=False, providers=_CPU, weights=_int8_words),
     "static": Mode(_static, "int8", integer=True, exact=False, providers=_BOTH, weights=_static_words),
     "fp16": Mode(_half, "fp16", integer=False, exact=False, providers=_BOTH, weights=_always("fp16")),

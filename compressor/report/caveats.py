@@ -80,7 +80,7 @@ def _quantization(document: Mapping[str, Any]) -> Iterator[str]:
             f"{precision} changes what the fp32 student says about {drift['changed_labels']:,} of {rows:,} test rows "
             f"(largest difference of an output {drift['max_abs_difference']:.2f})."
         )
-    if document["environment"].get("gpus") and found.get("mode", "dynamic") in ("dynamic", "per-token"):
+    if document["environment"].get("gpus") and found.get("mode", "dynamic") in ("dynamic", "per-token", "smooth"):
         yield "Dynamic int8 is for the CPU provider; on a GPU onnxruntime runs it slower than fp32 or fp16."
 
 

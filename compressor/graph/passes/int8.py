@@ -8,6 +8,8 @@ differ in how activations are scaled:
 
 - ``per-token``: one scale for each token, with a constant zero point. A token's arithmetic then depends on that token
   alone, so a text gets the same logits alone, padded or in a batch.
+- ``smooth``: behind layer norms a fixed step for each channel, from training texts; else as ``per-token``. A token's
+  arithmetic depends on that token alone as well.
 - ``dynamic``: one scale for the whole tensor (``DynamicQuantizeLinear``), as onnxruntime's own quantizer does it. The
   neighbours in a batch, and the padding, change a text's logits.
 """
@@ -23,18 +25,20 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from compressor.graph.files import CONTRIB, LAYERS_KEY
-from compressor.graph.passes.scales import Activation, Quantized, per_tensor, per_token
-from compressor.graph.passes.walk import origin
+from compressor.graph.passes.scales import Activation, Quantized, fixed, per_tensor, per_token
+from compressor.graph.passes.walk import origin, producer
 
 QUERY_KEY_VALUE = "query_key_value"
 KEY_VALUE = "key_value"
+INTEGER_PRODUCTS = ("MatMulInteger", "MatMulIntegerToFloat")
 _STANDS_FOR = {QUERY_KEY_VALUE: 3, KEY_VALUE: 2}
 # Below this, storing a table in half the bytes saves nothing worth a node.
 HALF_STORED_ELEMENTS = 1 << 16
 _LIMIT = 127
+_CONTRIBUTED = ("MultiHeadAttention", "MatMulIntegerToFloat", "Gelu")
 
 Array = npt.NDArray[Any]
-MODES: Mapping[str, Activation] = {"per-token": per_token, "dynamic": per_tensor}
+MODES: Mapping[str, Activation] = {"per-token": per_token, "smooth": per_token, "dynamic": per_tensor}
 
 
 def quantize_weight(
@@ -67,7 +71,14 @@ def _pairs(weight: Array) -> Array:
     return sums
 
 
-def rewrite(model: ir.Model, mode: str, *, bounded: bool, keep: Collection[str] = ()) -> None:
+def rewrite(
+    model: ir.Model,
+    mode: str,
+    *,
+    bounded: bool,
+    keep: Collection[str] = (),
+    steps: Mapping[str, Array] | None = None,
+) -> None:
     """Quantize an encoder that ``fusion.fuse`` wrote, in place.
 
     The products of the layers become int8; so do the word embeddings, with one scale per row. The rest (the head,
@@ -78,8 +89,9 @@ def rewrite(model: ir.Model, mode: str, *, bounded: bool, keep: Collection[str] 
         mode: A key of ``MODES``.
         bounded: The products' weights are chosen so that 16 bits hold two products: ``quantize_weight``.
         keep: Modules whose products stay in floating point.
+        steps: Of activations whose steps are fixed, by name: ``smooth.choose_steps``.
     """
-    _Writer(model.graph, MODES[mode], bounded=bounded).rewrite(model.metadata_props[LAYERS_KEY], keep)
+    _Writer(model.graph, MODES[mode], bounded=bounded, steps=steps).rewrite(model.metadata_props[LAYERS_KEY], keep)
     RemoveUnusedNodesPass()(model)
 
 
@@ -94,7 +106,7 @@ def shrink_tables(model: ir.Model) -> None:
 def count_products(model: ir.Model) -> int:
     """Count the encoder's matrix products in int8, those that are packed into one apart."""
     inside = f"{model.metadata_props.get(LAYERS_KEY, '')}."
-    products = [node for node in model.graph if node.op_type == "MatMulInteger"]
+    products = [node for node in model.graph if node.op_type in INTEGER_PRODUCTS]
     return sum(products_of(node) for node in products if (node.name or "").startswith(inside))
 
 
@@ -110,9 +122,12 @@ def products_of(node: ir.Node) -> int:
 class _Writer:
     """Inserts nodes into one graph, each shared constant and each quantized activation once."""
 
-    def __init__(self, graph: ir.Graph, activation: Activation, *, bounded: bool) -> None:
+    def __init__(
+        self, graph: ir.Graph, activation: Activation, *, bounded: bool, steps: Mapping[str, Array] | None = None
+    ) -> None:
         self.graph = graph
         self.activation = activation
+        self.steps = steps or {}
         self.bounded = bounded
         self.constants: dict[str, ir.Value] = {}
         self.quantized: dict[ir.Value, Quantized] = {}
@@ -123,9 +138,9 @@ class _Writer:
                 continue
             if node.op_type == "MatMul" and _array(node.inputs[1]) is not None:
                 name = node.name or ""
-                product, is_shared = self.product(node, node.inputs[0], _array(node.inputs[1]), name, origin(name))
+                product, left = self.product(node, node.inputs[0], _array(node.inputs[1]), name, origin(name))
                 _replace(node, product)
-                self.place_bias(product, is_shared)
+                self.place_bias(product, left)
             elif node.op_type == "Attention" and node.domain == CONTRIB:
                 self.attention(node)
         self.embeddings()
@@ -133,7 +148,7 @@ class _Writer:
 
     def add(self, before: ir.Node, op_type: str, *inputs: ir.Value | None, outputs: int = 1, **attributes: Any) -> Any:
         """Insert a node; return its output, or a tuple of them."""
-        domain = CONTRIB if op_type in ("MultiHeadAttention", "Gelu") else ""
+        domain = CONTRIB if op_type in _CONTRIBUTED else ""
         node = ir.node(op_type, inputs, attributes, domain=domain, num_outputs=outputs)
         self.graph.insert_before(before, node)
         return node.outputs[0] if outputs == 1 else tuple(node.outputs)
@@ -150,39 +165,55 @@ class _Writer:
 
     def product(
         self, before: ir.Node, source: ir.Value | None, weight: Array, name: str, weights: str
-    ) -> tuple[ir.Value, bool]:
+    ) -> tuple[ir.Value, Quantized]:
         """A matrix product with a constant weight, in int8; nodes of one ``weights`` share them.
 
         Returns:
-            The product, and whether one scale of the activation is shared by all tokens.
+            The product, and what was multiplied.
         """
         assert source is not None  # noqa: S101 - a product has two inputs
         if source not in self.quantized:
-            self.quantized[source] = self.activation(self, before, source)
+            step = self.steps.get(source.name or "")
+            self.quantized[source] = (
+                self.activation(self, before, source) if step is None else fixed(self, before, source, step)
+            )
         left = self.quantized[source]
-        right, scale = quantize_weight(weight, axis=0, bounded=self.bounded)
-        accumulated = self.add(
-            before, "MatMulInteger", left.value, self.constant(f"{weights}.weight.int8", right), left.zero_point
-        )
+        unit = np.asarray(left.unit, np.float32)
+        rounded, scale = quantize_weight(weight * unit[:, None] if unit.ndim else weight, 0, bounded=self.bounded)
+        right = self.constant(f"{weights}.weight.int8", rounded)
+        columns = self.constant(f"{weights}.weight.scale", scale[0] if unit.ndim else scale[0] * unit)
+        if left.scale.is_initializer():
+            # Of the standard nodes onnxruntime would compute the scales when it loads the file, and merge nothing.
+            kernel = self.add(before, "MatMulIntegerToFloat", left.value, right, left.scale, columns, left.zero_point)
+            kernel.producer().name = name
+            return kernel, left
+        accumulated = self.add(before, "MatMulInteger", left.value, right, left.zero_point)
         accumulated.producer().name = name
-        columns = self.constant(f"{weights}.weight.scale", (scale[0] * np.float32(left.unit)).astype(np.float32))
         # In this form, and in no other, onnxruntime merges the four nodes into one (MatMulIntegerToFloat).
         scales = self.add(before, "Mul", left.scale, columns)
-        product: ir.Value = self.add(before, "Mul", self.add(before, "Cast", accumulated, to=ir.DataType.FLOAT), scales)
-        return product, left.is_shared
+        return self.add(before, "Mul", self.add(before, "Cast", accumulated, to=ir.DataType.FLOAT), scales), left
 
-    def place_bias(self, product: ir.Value, is_shared: bool) -> None:
+    def add_bias(self, before: ir.Node, product: ir.Value, bias: ir.Value) -> Any:
+        """Add a bias to a product of one scale for all tokens: its kernel does so, or takes it in later."""
+        kernel = producer(product, "MatMulIntegerToFloat")
+        if kernel is None:
+            return self.add(before, "Add", product, bias)
+        kernel.resize_inputs(7)
+        kernel.replace_input_with(6, bias)
+        return product
+
+    def place_bias(self, product: ir.Value, left: Quantized) -> None:
         """Put the bias behind a product where onnxruntime's kernel adds it, or where it surely leaves it alone."""
         for node in [use.node for use in product.uses()]:
             bias = _bias_of(node)
             if bias is None:
                 continue
-            if not is_shared:
+            if not left.is_shared:
                 if node.op_type == "Add":
                     _replace(node, self.add(node, "Sum", *node.inputs))
                 continue
             rest = [value for value in node.inputs if value not in (product, bias)]
-            biased = self.add(node, "Add", product, bias)
+            biased = self.add_bias(node, product, bias)
             if node.op_type == "BiasGelu":
                 biased = self.add(node, "Gelu", biased)
             elif rest:
@@ -193,15 +224,15 @@ class _Writer:
         """Take Q, K and V out of a fused attention, as one product of one quantized activation."""
         source, weight, bias, key_mask, _, attention_bias = (*node.inputs, None, None, None)[:6]
         sizes = node.attributes.get_ints("qkv_hidden_sizes")
-        packed, is_shared = self.product(
+        packed, left = self.product(
             node,
             source,
             _array(weight),
             f"{node.name}.{QUERY_KEY_VALUE}",
             f"{origin(node.name or '')}.{QUERY_KEY_VALUE}",
         )
-        if is_shared and bias is not None:
-            packed, bias = self.add(node, "Add", packed, bias), None
+        if left.is_shared and bias is not None:
+            packed, bias = self.add_bias(node, packed, bias), None
         split = self.constant(f"{origin(node.name or '')}.sizes", np.array(sizes, np.int64))
         parts = self.add(node, "Split", packed, split, outputs=3, axis=-1)
         attributes: dict[str, Any] = {"num_heads": node.attributes.get_int("num_heads")}

@@ -1,4 +1,4 @@
-"""How an activation becomes uint8 beside a scale: one for each token, or one for the whole tensor.
+"""How an activation becomes uint8 beside a scale: one for each token, one for the whole tensor, or fixed ones.
 
 One scale per token costs four small nodes a product where onnxruntime has a single one for a whole tensor, so they are
 chosen by their time: docs/quantization.md has what was tried.
@@ -23,17 +23,18 @@ class Quantized:
 
     Attributes:
         value: uint8 of shape (batch, sequence, width).
-        scale: Of shape (batch, sequence, 1), or a scalar.
+        scale: Of shape (batch, sequence, 1), or a scalar; a constant where it is fixed beforehand.
         is_shared: It is a scalar: one for all tokens.
         zero_point: A scalar.
-        unit: What ``scale`` still has to be multiplied with; it goes into the weights' scales.
+        unit: What ``scale`` still has to be multiplied with: a number, which goes into the weights' scales, or one for
+            each channel, which goes into the weights.
     """
 
     value: ir.Value
     scale: ir.Value
     is_shared: bool
     zero_point: ir.Value
-    unit: float
+    unit: float | Array
 
 
 class Writer(Protocol):
@@ -85,7 +86,7 @@ def per_token(writer: Writer, before: ir.Node, source: ir.Value) -> Quantized:
         before: Where the nodes go.
         source: float32 of shape (batch, sequence, width).
     """
-    producer = _maker(source)
+    producer = maker(source)
     found = _RANGES.get(producer.op_type, _SYMMETRIC) if producer is not None else _SYMMETRIC
     axes = writer.constant("int8.last_axis", np.array([-1], np.int64))
     # An activation function bounds its own minimum: there is nothing to look for on that side.
@@ -109,10 +110,26 @@ def per_tensor(writer: Writer, before: ir.Node, source: ir.Value) -> Quantized:
     return Quantized(value, scale, True, zero_point, 1.0)
 
 
-def _maker(value: ir.Value) -> ir.Node | None:
+def fixed(writer: Writer, before: ir.Node, source: ir.Value, step: Array) -> Quantized:
+    """Quantize with steps that were found beforehand; what is out of their reach becomes the largest byte.
+
+    Args:
+        writer: Of the graph.
+        before: Where the nodes go.
+        source: float32 of shape (batch, sequence, width).
+        step: float32 of shape (width,).
+    """
+    zero_point = writer.constant(f"int8.zero_point_{_SYMMETRIC.zero_point}", np.uint8(_SYMMETRIC.zero_point))
+    one = writer.constant("int8.one", np.float32(1))
+    # onnxruntime's quantizer with a scale for each channel is a slow loop.
+    scaled = writer.add(before, "Mul", source, writer.constant(f"{source.name}.per_step", 1 / step))
+    return Quantized(writer.add(before, "QuantizeLinear", scaled, one, zero_point), one, True, zero_point, step)
+
+
+def maker(value: ir.Value) -> ir.Node | None:
     """The node that makes a value's numbers, whichever of its tokens were picked."""
     node = value.producer()
-    return _maker(node.inputs[0]) if node is not None and node.op_type == "Slice" and node.inputs[0] else node
+    return maker(node.inputs[0]) if node is not None and node.op_type == "Slice" and node.inputs[0] else node
 
 
 def _is_never_zero(node: ir.Node) -> bool:
