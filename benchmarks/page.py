@@ -31,7 +31,7 @@ def fill(path: Path, name: str, script: str, body: str) -> None:
 def machines(units: Iterable[Mapping[str, Any]]) -> str:
     """In words, what measured units with ``threads`` and an ``environment`` ran on."""
     found = sorted(
-        f"{one['threads']} threads of {one['environment']['cpu']['model']} "
+        f"{one['threads']} thread{'s' if one['threads'] > 1 else ''} of {one['environment']['cpu']['model']} "
         f"({one['environment']['cpu']['instruction_set']})"
         for one in units
     )
