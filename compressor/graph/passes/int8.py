@@ -196,7 +196,7 @@ class _Writer:
     def add_bias(self, before: ir.Node, product: ir.Value, bias: ir.Value) -> Any:
         """Add a bias to a product of one scale for all tokens: its kernel does so, or takes it in later."""
         kernel = producer(product, "MatMulIntegerToFloat")
-        if kernel is None:
+        if kernel is None or len(product.uses()) > 1:
             return self.add(before, "Add", product, bias)
         kernel.resize_inputs(7)
         kernel.replace_input_with(6, bias)
