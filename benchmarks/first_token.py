@@ -11,7 +11,6 @@ table into ``docs/export.md``.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from unittest import mock
 import finished
 import numpy as np
 import page
-from int8_modes import INPUTS, add_arguments, each_size, random_bert, random_rows, recipe_of
+from int8_modes import INPUTS, ask, each_size, random_bert, random_rows, recipe_of
 
 from compressor.answers import pad
 from compressor.architectures import architecture_of
@@ -99,15 +98,8 @@ def render() -> None:
 
 def main() -> None:
     """Measure the sizes that are missing, or render."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--render", action="store_true", help="write the table and measure nothing")
-    add_arguments(parser, ("3x384", "6x384", "12x768"), rounds=7)
-    asked = parser.parse_args()
-    if asked.render:
-        render()
-        print(PAGE)
-        return
-    for known in each_size(asked, RESULTS, run):
+    asked = ask(__doc__, ("3x384", "6x384", "12x768"), 7, render, PAGE)
+    for known in each_size(asked, RESULTS, run) if asked else ():
         for cell, gain in known["ratios"].items():
             print(f"{cell}: {gain['ratio']:.2f}x ({gain['low']:.2f} to {gain['high']:.2f}, {gain['verdict']})")
 

@@ -128,11 +128,21 @@ def run(layers: int, hidden: int, rounds: int, threads: int | None) -> dict[str,
     }
 
 
-def add_arguments(parser: argparse.ArgumentParser, sizes: Sequence[str], rounds: int) -> None:
-    """What the benchmarks of random models are asked with."""
+def ask(
+    description: str | None, sizes: Sequence[str], rounds: int, render: Callable[[], None], place: Path
+) -> argparse.Namespace | None:
+    """What a benchmark of random models is asked with; ``None`` where it was only to render its page."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--render", action="store_true", help="write the table and measure nothing")
     parser.add_argument("--sizes", nargs="*", default=list(sizes), help="layers x width")
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--threads", type=int, default=None, help="default: the cores this process may use")
+    asked = parser.parse_args()
+    if not asked.render:
+        return asked
+    render()
+    print(place)
+    return None
 
 
 def each_size(
@@ -167,15 +177,8 @@ def render() -> None:
 
 def main() -> None:
     """Measure the sizes that are missing, and print all; or render."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--render", action="store_true", help="write the table and measure nothing")
-    add_arguments(parser, ("3x384", "6x384", "12x768"), rounds=5)
-    asked = parser.parse_args()
-    if asked.render:
-        render()
-        print(PAGE)
-        return
-    for known in each_size(asked, RESULTS, run):
+    asked = ask(__doc__, ("3x384", "6x384", "12x768"), 5, render, PAGE)
+    for known in each_size(asked, RESULTS, run) if asked else ():
         print(f"geometric means: {known['geometric_mean']}")
 
 

@@ -130,20 +130,12 @@ def _is_small(node: ir.Node) -> bool:
     return weight.const_value is not None and weight.const_value.dtype.name in _HALF
 
 
-def _integer(source: Path, plan: Plan, _: Calibration) -> ir.Model:
+def _integer(source: Path, plan: Plan, calibration: Calibration) -> ir.Model:
     model: ir.Model = onnx_files.load(source)
-    int8.rewrite(model, plan.mode, bounded=plan.weights == "bounded", keep=plan.keep)
-    if plan.weights == "unsigned":
-        use_unsigned_weights(model)
-    return model
-
-
-def _smooth(source: Path, plan: Plan, calibration: Calibration) -> ir.Model:
-    model: ir.Model = onnx_files.load(source)
-    peaks = channel_peaks(source, list(smooth.sources(model)), calibration())
-    int8.rewrite(
-        model, plan.mode, bounded=plan.weights == "bounded", keep=plan.keep, steps=smooth.choose_steps(model, peaks)
-    )
+    steps = None
+    if plan.mode == "smooth":
+        steps = smooth.choose_steps(model, channel_peaks(source, list(smooth.sources(model)), calibration()))
+    int8.rewrite(model, plan.mode, bounded=plan.weights == "bounded", keep=plan.keep, steps=steps)
     if plan.weights == "unsigned":
         use_unsigned_weights(model)
     return model
@@ -249,7 +241,7 @@ _CPU: tuple[Literal["cpu", "cuda"], ...] = ("cpu",)
 _BOTH: tuple[Literal["cpu", "cuda"], ...] = ("cpu", "cuda")
 MODES: Mapping[str, Mode] = {
     "per-token": Mode(_integer, "int8", integer=True, exact=True, providers=_CPU, weights=_int8_words),
-    "smooth": Mode(_smooth, "int8", integer=True, exact=True, providers=_CPU, weights=_int8_words),
+    "smooth": Mode(_integer, "int8", integer=True, exact=True, providers=_CPU, weights=_int8_words),
     "dynamic": Mode(_integer, "int8", integer=True, exact=False, providers=_CPU, weights=_int8_words),
     "static": Mode(_static, "int8", integer=True, exact=False, providers=_BOTH, weights=_static_words),
     "fp16": Mode(_half, "fp16", integer=False, exact=False, providers=_BOTH, weights=_always("fp16")),

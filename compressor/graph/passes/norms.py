@@ -1,8 +1,8 @@
 """A layer norm and the sum before it: two nodes for a CPU, one fused operator for a GPU.
 
-onnxruntime has fast CPU kernels for ``LayerNormalization`` from release 1.30 on, and none for the fused
-``SkipLayerNormalization``, which takes several times as long as sum and norm together. When it loads a file it would
-still fuse an ``Add`` and a norm; a ``Sum`` it leaves alone. ``benchmarks/norms.py`` has the times of each release.
+onnxruntime has a fast CPU kernel for ``LayerNormalization`` from release 1.30 on, and none for the fused
+``SkipLayerNormalization``. When it loads a file it would still fuse an ``Add`` and a norm; a ``Sum`` it leaves alone.
+``benchmarks/norms.py`` has the times of several releases.
 """
 
 from __future__ import annotations
