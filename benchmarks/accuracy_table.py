@@ -55,7 +55,7 @@ def _rows(done: Sequence[Any], part: Any, results: Mapping[str, Any]) -> list[st
 
 def _effort(part: Any, datasets: Sequence[Any]) -> str:
     shown = ", ".join(
-        f"{data.name} {data.teacher_epochs} and {data.epochs * part.longer}"
+        f"{data.name} {part.teacher_epochs.get(data.name, data.teacher_epochs)} and {data.epochs * part.longer}"
         for data in datasets
         if data.name in part.datasets
     )
