@@ -55,9 +55,7 @@ def ours(model: Path, out: Path) -> None:
         batches.append({"input_ids": ids, "token_type_ids": np.zeros_like(ids), "attention_mask": mask})
     fp32 = export_onnx(network, architecture, tuple(batches[0]), out / "model.onnx", opset=18, batches=batches)
     del network
-    quantize_onnx(
-        fp32.path, out / "model_quantized.onnx", target="auto", expected=expected, batches=batches[2:], mode="per-token"
-    )
+    quantize_onnx(fp32.path, out / "model_quantized.onnx", target="auto", expected=expected, batches=batches[2:])
 
 
 def cost(command: Sequence[str | Path], peer: peers_build.Peer) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Does int8 give a text one answer? Alone, padded and in a batch; with one scale per token and with one per tensor.
+"""Does int8 give a text one answer? Alone, padded and in a batch; in each mode.
 
     python benchmarks/invariance.py --data DATA --minilm DIR --work WORK [--minutes 30]
     python benchmarks/invariance.py --render
@@ -34,6 +34,7 @@ from compressor.environment import fingerprint
 from compressor.folder import MODEL
 from compressor.graph import files as onnx_files
 from compressor.graph import modes, targets
+from compressor.graph.calibration import Calibration
 from compressor.graph.passes import int8
 from compressor.runtime import Session, open_session
 from compressor.runtime.machine import detect_target
@@ -45,10 +46,10 @@ PAGE = HERE.parent / "docs" / "quantization.md"
 
 # Title, mode, and what the weights are chosen for.
 FORMS = {
-    "per-token": ("one scale per token (default)", "per-token", "avx512_vnni"),
-    "per-token, bounded": ("the same, weights bounded for x86 without VNNI", "per-token", "avx2"),
-    "smooth": ("fixed steps behind layer norms (`smooth`)", "smooth", "avx512_vnni"),
-    "dynamic": ("one scale per tensor", "dynamic", "auto"),
+    "smooth": ("fixed steps behind layer norms (`smooth`, the default)", "smooth", "avx512_vnni"),
+    "smooth, bounded": ("the same, weights bounded for x86 without VNNI", "smooth", "avx2"),
+    "per-token": ("one scale per token (`per-token`)", "per-token", "avx512_vnni"),
+    "dynamic": ("one scale per tensor (`dynamic`)", "dynamic", "auto"),
 }
 TEXTS, WIDTH, BATCH, CALIBRATION = 1000, 128, 32, 512
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -86,13 +87,12 @@ def quantize(student: Path, work: Path, texts: Sequence[Mapping[str, list[int]]]
     """Write the forms of a student, less those that saturate here, and name its fp32 file beside them."""
     fp32 = student / MODEL
     found = {"fp32": fp32}
+    seen = Calibration(lambda: [pad(texts[at : at + 8], INPUTS, 0) for at in range(0, len(texts), 8)])
     for form, (_, mode, target) in FORMS.items():
         plan = targets.first_plan(mode, target)
         if not targets.can_saturate(plan, detect_target()):
             found[form] = work / f"{student.name}-{form.replace(', ', '-')}.onnx"
-            modes.write(
-                fp32, found[form], plan, lambda: [pad(texts[at : at + 8], INPUTS, 0) for at in range(0, len(texts), 8)]
-            )
+            modes.write(fp32, found[form], plan, seen)
     return found
 
 

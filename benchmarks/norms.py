@@ -33,6 +33,7 @@ from compressor.benchmark.process import environment
 from compressor.environment import fingerprint
 from compressor.graph import files as onnx_files
 from compressor.graph import modes, targets
+from compressor.graph.calibration import Calibration
 from compressor.graph.export import export_onnx
 from compressor.graph.passes.norms import fuse_norms
 from compressor.runtime.machine import available_cores
@@ -54,7 +55,7 @@ def write_files(layers: int, hidden: int, folder: Path) -> None:
     batches = [pad(part, INPUTS, 0) for part in (rows[:1], rows[1:9])]
     fp32, int8 = (folder / f"{precision}-two.onnx" for precision in PRECISIONS)
     export_onnx(model, architecture_of(model.config), INPUTS, fp32, opset=18, batches=batches)
-    modes.write(fp32, int8, targets.first_plan("per-token", "auto"), lambda: ())
+    modes.write(fp32, int8, targets.first_plan("per-token", "auto"), Calibration(lambda: ()))
     for path in (fp32, int8):
         graph = onnx_files.load(path)
         fuse_norms(graph)

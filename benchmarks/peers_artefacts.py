@@ -16,7 +16,7 @@ import numpy as np
 
 
 def ours(source: Path, out: Path, calibration: Path | None) -> None:
-    """Exports, fuses, and quantizes in both int8 modes, by the library calls of this project."""
+    """Exports, fuses, and quantizes to int8, by default and with one scale per tensor: calls of this project."""
     from transformers import AutoModelForSequenceClassification
 
     from compressor.architectures import architecture_of
@@ -29,10 +29,10 @@ def ours(source: Path, out: Path, calibration: Path | None) -> None:
     architecture, feeds = architecture_of(model.config), read(calibration)
     batches = [feeds[0], feeds[-1], together(feeds[:8]), together(feeds[8:24])]
     fp32 = export_onnx(model, architecture, tuple(feeds[0]), out / "model.onnx", opset=18, batches=batches)
-    for mode in ("per-token", "dynamic"):
+    for mode in ("smooth", "dynamic"):
         quantize_onnx(
             fp32.path, out / f"{mode}.onnx", target="auto", expected=len(architecture.products(model)),
-            batches=batches, mode=mode,
+            batches=batches, mode=mode, calibration=lambda: feeds,
         )  # fmt: skip
 
 

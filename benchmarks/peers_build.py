@@ -56,8 +56,8 @@ SHAPES = ((1, 16), (1, 32), (1, 128), (8, 32), (8, 128))
 CELLS = ("clinc150", "mr", *(f"{size}x{length}" for size, length in SHAPES))
 """What is timed: test texts at their own lengths, and batches of one length."""
 
-OURS: Mapping[Precision, str] = {"fp32": "ours-fp32", "int8": "ours-per-token"}
-COPY = "ours-per-token-copy"
+OURS: Mapping[Precision, str] = {"fp32": "ours-fp32", "int8": "ours-int8"}
+COPY = "ours-int8-copy"
 
 _SCRIPT = ("python", str(HERE / "peers_artefacts.py"))
 _EXPORT = ("optimum-cli", "export", "onnx", "--model", "{model}", "--task", "text-classification")
@@ -66,7 +66,7 @@ _FUSE = ("python", "-m", "onnxruntime.transformers.optimizer", "--model_type", "
 _MAKE_OURS = (*_SCRIPT, "ours", "{model}", "{out}", "{calibration}")
 
 PEERS = (
-    Peer(COPY, "ours, int8 (copy)", "int8", "ours", "ours", file="{ours-fp32}/per-token.onnx"),
+    Peer(COPY, "ours, int8 (copy)", "int8", "ours", "ours", file="{ours-fp32}/smooth.onnx"),
     Peer("torch", "torch eager", "fp32", "optimum", "torch", file="{model}"),
     Peer("torch-compile", "torch.compile", "fp32", "optimum", "torch.compile", file="{model}"),
     Peer("optimum", "optimum-onnx, as exported", "fp32", "optimum", "onnx", (*_EXPORT, "{out}")),
@@ -95,7 +95,7 @@ PEERS = (
          (*_SCRIPT, "nncf", "{openvino}/model.xml", "{out}", "{calibration}"), "model.xml"),
     Peer("ours-dynamic", "ours, int8, --quantize-mode dynamic", "int8", "ours", "ours",
          file="{ours-fp32}/dynamic.onnx"),
-    Peer("ours-per-token", "ours, int8", "int8", "ours", "ours", file="{ours-fp32}/per-token.onnx"),
+    Peer("ours-int8", "ours, int8", "int8", "ours", "ours", file="{ours-fp32}/smooth.onnx"),
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from compressor import benchmark
 from compressor.benchmark import MeasuredModel, TokenRows
 from compressor.events import Progress
 from compressor.graph import modes, targets
+from compressor.graph.calibration import Calibration
 from compressor.graph.export import export_onnx
 from compressor.graph.parity import parity_batches
 from compressor.slimming.blocks import blocks
@@ -60,7 +61,7 @@ def layer_latencies(
         if quantized:
             small = path.with_suffix(".int8.onnx")
             # Latency does not depend on the ranges of activations.
-            modes.write(path, small, plan, lambda: batches)
+            modes.write(path, small, plan, Calibration(lambda: batches))
             small.replace(path)
 
     def measure(asked: Sequence[Point]) -> tuple[Mapping[Point, float], float]:

@@ -18,6 +18,7 @@ from compressor.architectures import ARCHITECTURES
 from compressor.events import Event, Note, Warned
 from compressor.graph import files as onnx_files
 from compressor.graph import ladder, modes, parity, quantize, targets
+from compressor.graph.calibration import Calibration
 from compressor.graph.ladder import Climbed, Limits
 from compressor.graph.passes import int8
 from compressor.graph.quantize import Source
@@ -147,7 +148,7 @@ def test_bounded_weights_give_way_to_unsigned_ones_that_keep_the_range(tmp_path:
     assert found.model is not None
     assert found.model.weight_type == "uint8 per channel"
     signed = tmp_path / "signed.onnx"
-    modes.write(source.path, signed, modes.Plan("per-token"), lambda: ())
+    modes.write(source.path, signed, modes.Plan("per-token"), Calibration(lambda: ()))
     eight, unsigned = (
         {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
         for path in (signed, found.model.path)
@@ -158,7 +159,7 @@ def test_bounded_weights_give_way_to_unsigned_ones_that_keep_the_range(tmp_path:
         np.testing.assert_array_equal(array.astype(int) - 128, eight[name.removesuffix(".unsigned")])
     # What is multiplied here is these bytes: bounded ones are further from fp32.
     bounded = tmp_path / "bounded.onnx"
-    modes.write(source.path, bounded, modes.Plan("per-token", "bounded"), lambda: ())
+    modes.write(source.path, bounded, modes.Plan("per-token", "bounded"), Calibration(lambda: ()))
     exact, fine, coarse = (
         np.concatenate(parity.onnx_logits(path, batches())) for path in (source.path, found.model.path, bounded)
     )

@@ -190,7 +190,7 @@ class QuantizedModel:
     agreement: float
     max_abs_difference: float
     warnings: tuple[str, ...] = ()
-    mode: str = "per-token"
+    mode: str = "smooth"
     batch_difference: float | None = None
     precision: SmallPrecision = "int8"
     providers: tuple[Literal["cpu", "cuda"], ...] = ("cpu",)

@@ -5,19 +5,39 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from compressor.graph import files as onnx_files
 from compressor.graph.parity import Batch
 
 # The range that a hundredth of a per cent of the values leave; the largest value alone would decide otherwise.
 _PERCENTILE = 99.99
 _BINS = 2048
 _METADATA = ("onnx.infer", "onnxruntime.quant")
+
+
+class Calibration:
+    """Training text, and what was observed on it.
+
+    Attributes:
+        read: Gives the texts in small padded batches, anew at every call.
+    """
+
+    def __init__(self, read: Callable[[], Iterable[Batch]]) -> None:
+        self.read = read
+        self._peaks: dict[tuple[Path, tuple[str, ...]], dict[str, npt.NDArray[np.float32]]] = {}
+
+    def channel_peaks(self, path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
+        """``channel_peaks`` of a file, which is observed once however often it is asked for."""
+        key = (path, tuple(names))
+        if key not in self._peaks:
+            self._peaks[key] = channel_peaks(path, names, self.read())
+        return self._peaks[key]
 
 
 class _Once:
@@ -80,9 +100,11 @@ def channel_peaks(path: Path, names: Sequence[str], batches: Iterable[Batch]) ->
     import onnx
     import onnxruntime
 
-    model = onnx.load(path, load_external_data=False)
+    if not names:
+        return {}
+    model = onnx_files.skeleton(path)
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    # Beside the file, whose weights may lie beside it too.
+    # Beside the file, which it takes its weights from.
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".observed-", suffix=".onnx") as observed:
         observed.write(model.SerializeToString())
         observed.flush()
@@ -91,12 +113,12 @@ def channel_peaks(path: Path, names: Sequence[str], batches: Iterable[Batch]) ->
     found: dict[str, npt.NDArray[np.float32]] = {}
     for batch in batches:
         mask = np.asarray(batch["attention_mask"], bool)
-        outputs = session.run(list(names), {name: np.asarray(batch[name]) for name in inputs}) if names else []
+        outputs = session.run(list(names), {name: np.asarray(batch[name]) for name in inputs})
         for name, values in zip(names, outputs, strict=True):
             tokens = values[mask] if values.shape[1] == mask.shape[1] else values.reshape(-1, values.shape[-1])
             peak = np.abs(tokens).max(axis=0)
             found[name] = np.maximum(found[name], peak) if name in found else peak
-    if names and not found:
+    if not found:
         raise ValueError("there is no text to observe activations on")
     return found
 

@@ -31,11 +31,18 @@ def load(path: Path) -> Any:
     """
     import onnx_ir as ir
 
-    if path.with_name(f"{path.name}.data").exists():
-        return ir.load(path)
-    model = ir.from_proto(weightless.read(path))
+    model = ir.from_proto(skeleton(path))
     ir.external_data.set_base_dir(model.graph, path.parent)
     return model
+
+
+def skeleton(path: Path) -> Any:
+    """Read a file as an ``onnx.ModelProto`` whose weights stay on disk, as external data relative to its folder."""
+    import onnx
+
+    if path.with_name(f"{path.name}.data").exists():
+        return onnx.load(path, load_external_data=False)
+    return weightless.read(path)
 
 
 def save(model: Any, path: Path) -> None:

@@ -20,6 +20,7 @@ from compressor.errors import QuantizationError
 from compressor.events import Listener, Note, Progress, Warned, ignore
 from compressor.graph import files as onnx_files
 from compressor.graph import modes, quantize, targets
+from compressor.graph.calibration import Calibration
 from compressor.graph.modes import MODES, Plan
 from compressor.graph.quantize import Made, Source
 from compressor.runtime.machine import detect_target
@@ -202,12 +203,12 @@ class _Climber:
             rows += len(batch["input_ids"])
             if rows >= _PROBED_TEXTS:
                 break
-        before = source.answers.select(range(rows))
+        before, probed = source.answers.select(range(rows)), Calibration(lambda: batches)
         found = {}
         for done, module in enumerate(source.products, 1):
             try:
                 alone = replace(plan, keep=everything - {module})
-                modes.write(source.path, self.candidate, alone, lambda: batches)
+                modes.write(source.path, self.candidate, alone, probed)
                 found[module] = _distance(source.task, before, quantize.ask(self.candidate, batches, source.task))
             except QuantizationError:
                 found[module] = np.inf

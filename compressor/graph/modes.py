@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from compressor.artifacts import SmallPrecision
 from compressor.graph import files as onnx_files
-from compressor.graph.calibration import channel_peaks, quantize_static
-from compressor.graph.parity import Batch
+from compressor.graph.calibration import Calibration, quantize_static
 from compressor.graph.passes import int8, smooth
 from compressor.graph.passes.norms import fuse_norms
 from compressor.graph.passes.unpack import unpack_attentions
@@ -26,9 +25,6 @@ _BLOCK = 32
 # Products of weights in blocks are added up in int8, as the CPU is fast at.
 _INT8_SUMS = 4
 _HALF = ("FLOAT16",)
-
-Calibration = Callable[[], Iterable[Batch]]
-"""Training text in small padded batches, read anew at every call."""
 
 Weights = Literal["full", "bounded", "unsigned"]
 """int8 weights: from -127 to 127; so chosen that 16 bits hold the sum of two products; the full range plus 128."""
@@ -119,7 +115,7 @@ def _inside(model: ir.Model) -> list[ir.Node]:
 
 
 def _is_small(node: ir.Node) -> bool:
-    if node.op_type in (*int8.INTEGER_PRODUCTS, "MatMulNBits"):
+    if node.op_type in ("MatMulInteger", "MatMulNBits"):
         return True
     weight = node.inputs[1] if node.op_type in ("MatMul", "Attention") else None
     if weight is None:
@@ -134,7 +130,7 @@ def _integer(source: Path, plan: Plan, calibration: Calibration) -> ir.Model:
     model: ir.Model = onnx_files.load(source)
     steps = None
     if plan.mode == "smooth":
-        steps = smooth.choose_steps(model, channel_peaks(source, list(smooth.sources(model)), calibration()))
+        steps = smooth.choose_steps(model, calibration.channel_peaks(source, list(smooth.sources(model))))
     int8.rewrite(model, plan.mode, bounded=plan.weights == "bounded", keep=plan.keep, steps=steps)
     if plan.weights == "unsigned":
         use_unsigned_weights(model)
@@ -149,7 +145,7 @@ def _static(source: Path, plan: Plan, calibration: Calibration) -> ir.Model:
         path = Path(place) / "unpacked.onnx"
         proto = _rewritten(source, path, unpack_attentions)
         chosen = _chosen(proto, plan)
-        made = quantize_static(proto, path, chosen, calibration(), reduce_range=plan.weights == "bounded")
+        made = quantize_static(proto, path, chosen, calibration.read(), reduce_range=plan.weights == "bounded")
         onnx.save(made, path)
         model: ir.Model = ir.from_proto(onnx.load(path))
     int8.shrink_tables(model)

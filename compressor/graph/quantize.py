@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from compressor.events import Listener, Note, Warned, ignore
 from compressor.graph import agreement, modes, parity, targets
 from compressor.graph import files as onnx_files
 from compressor.graph.agreement import Agreement
-from compressor.graph.modes import MODES, Calibration, Plan
+from compressor.graph.calibration import Calibration
+from compressor.graph.modes import MODES, Plan
 from compressor.runtime.machine import detect_target
 from compressor.runtime.warm import FAILURES
 from compressor.tasks import TASKS, Task
@@ -34,7 +35,7 @@ class Source:
         expected: Matrix products of the encoder, as ``Architecture.products`` names them.
         batches: Validation text, padded; what a smaller file changes is measured on it.
         answers: What the fp32 file says about it.
-        calibration: Training text, for the static mode.
+        calibration: Training text, for the static and the smooth mode.
         task: What the model does.
         products: Modules of the products, and how many each stands for.
     """
@@ -75,8 +76,8 @@ def quantize_onnx(
     target: str,
     expected: int,
     batches: Sequence[parity.Batch],
-    mode: str = "per-token",
-    calibration: Calibration | None = None,
+    mode: str = "smooth",
+    calibration: Callable[[], Iterable[parity.Batch]] | None = None,
     task: Task = TASKS["single-label"],
     listen: Listener = ignore,
 ) -> QuantizedModel:
@@ -93,13 +94,15 @@ def quantize_onnx(
         expected: Matrix products of the encoder, as ``Architecture.products`` names them.
         batches: Validation text, padded; what the smaller file changes is measured on it.
         mode: A key of ``modes.MODES``.
-        calibration: Training text, for the static mode. Default: ``batches``.
+        calibration: Training text in small padded batches, read anew at every call; the static and the smooth mode
+            observe activations on it. Default: ``batches``.
         task: What the model does.
         listen: Hears the agreement, and what to know before deploying.
 
     Raises:
         QuantizationError: The file was not written by ``export_onnx``, the graph does not load, misses products,
             or agrees with fp32 little better than chance; no file is left behind.
+        ValueError: The mode observes activations, and there is no text.
     """
     read = read_source(source, expected=expected, batches=batches, calibration=calibration, task=task)
     made = make(read, path, targets.first_plan(mode, target))
@@ -111,7 +114,7 @@ def read_source(
     *,
     expected: int,
     batches: Sequence[parity.Batch],
-    calibration: Calibration | None = None,
+    calibration: Callable[[], Iterable[parity.Batch]] | None = None,
     task: Task = TASKS["single-label"],
 ) -> Source:
     """Ask the fp32 file once, for all that is compared with it; arguments as for ``quantize_onnx``.
@@ -129,7 +132,7 @@ def read_source(
     del model
     found = _ask(onnx_files.open_session(path), batches, task)
     onnx_files.give_back()
-    return Source(path, expected, batches, found, calibration or (lambda: batches), task, products)
+    return Source(path, expected, batches, found, Calibration(calibration or (lambda: batches)), task, products)
 
 
 def make(source: Source, path: Path, plan: Plan) -> Made:

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from compressor.recipe.section import Flag, Section
 
-QuantizeMode = Literal["per-token", "smooth", "dynamic", "static", "fp16", "weight-only-int4"]
+QuantizeMode = Literal["smooth", "per-token", "dynamic", "static", "fp16", "weight-only-int4"]
 Target = Literal["auto", "any", "avx2", "avx512", "avx512_vnni", "arm64"]
 
 
@@ -28,9 +28,10 @@ class QuantizeRecipe(Section):
         description="Write a smaller model beside the fp32 one, in int8 by default.",
     )
     mode: Annotated[QuantizeMode, Flag("quantize-mode")] = Field(
-        default="per-token",
-        description="per-token: int8, a text gets the same answer alone, padded or in a batch. "
-        "smooth: the same behind layer norms with fixed steps from training texts, faster. "
+        default="smooth",
+        description="smooth: int8, a text gets the same answer alone, padded or in a batch; steps of activations are "
+        "fixed by training texts behind layer norms, and one for each token elsewhere. "
+        "per-token: the same with one for each token everywhere, slower. "
         "dynamic: int8, one activation scale for the whole batch, as onnxruntime's own quantizer has it. "
         "static: int8 with activation ranges from training texts (QDQ), for GPUs. fp16: for GPUs. "
         "weight-only-int4: weights in 4 bits, by blocks.",

@@ -8,8 +8,8 @@ differ in how activations are scaled:
 
 - ``per-token``: one scale for each token, with a constant zero point. A token's arithmetic then depends on that token
   alone, so a text gets the same logits alone, padded or in a batch.
-- ``smooth``: behind layer norms a fixed step for each channel, from training texts; else as ``per-token``. A token's
-  arithmetic depends on that token alone as well.
+- ``smooth``, the default: behind layer norms a fixed step for each channel, from training texts; else as ``per-token``.
+  A token's arithmetic depends on that token alone as well.
 - ``dynamic``: one scale for the whole tensor (``DynamicQuantizeLinear``), as onnxruntime's own quantizer does it. The
   neighbours in a batch, and the padding, change a text's logits.
 """
@@ -26,16 +26,15 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from compressor.graph.files import CONTRIB, LAYERS_KEY
 from compressor.graph.passes.scales import Activation, Quantized, fixed, per_tensor, per_token
-from compressor.graph.passes.walk import origin, producer
+from compressor.graph.passes.walk import origin
 
 QUERY_KEY_VALUE = "query_key_value"
 KEY_VALUE = "key_value"
-INTEGER_PRODUCTS = ("MatMulInteger", "MatMulIntegerToFloat")
 _STANDS_FOR = {QUERY_KEY_VALUE: 3, KEY_VALUE: 2}
 # Below this, storing a table in half the bytes saves nothing worth a node.
 HALF_STORED_ELEMENTS = 1 << 16
 _LIMIT = 127
-_CONTRIBUTED = ("MultiHeadAttention", "MatMulIntegerToFloat", "Gelu")
+_CONTRIBUTED = ("MultiHeadAttention", "Gelu")
 
 Array = npt.NDArray[Any]
 MODES: Mapping[str, Activation] = {"per-token": per_token, "smooth": per_token, "dynamic": per_tensor}
@@ -106,7 +105,7 @@ def shrink_tables(model: ir.Model) -> None:
 def count_products(model: ir.Model) -> int:
     """Count the encoder's matrix products in int8, those that are packed into one apart."""
     inside = f"{model.metadata_props.get(LAYERS_KEY, '')}."
-    products = [node for node in model.graph if node.op_type in INTEGER_PRODUCTS]
+    products = [node for node in model.graph if node.op_type == "MatMulInteger"]
     return sum(products_of(node) for node in products if (node.name or "").startswith(inside))
 
 
@@ -131,6 +130,7 @@ class _Writer:
         self.bounded = bounded
         self.constants: dict[str, ir.Value] = {}
         self.quantized: dict[ir.Value, Quantized] = {}
+        self.one: ir.Value | None = None
 
     def rewrite(self, layers: str, keep: Collection[str]) -> None:
         for node in list(self.graph):
@@ -163,6 +163,15 @@ class _Writer:
             self.constants[name] = value
         return self.constants[name]
 
+    def computed_one(self) -> ir.Value:
+        # A constant scale would be multiplied with the columns' when the file is loaded, and nothing be merged.
+        if self.one is None:
+            first = self.graph[0]
+            ids = next(value for value in self.graph.inputs if value.name == "input_ids")
+            sign = self.add(first, "Sign", self.add(first, "Size", ids))
+            self.one = self.add(first, "Cast", sign, to=ir.DataType.FLOAT)
+        return self.one
+
     def product(
         self, before: ir.Node, source: ir.Value | None, weight: Array, name: str, weights: str
     ) -> tuple[ir.Value, Quantized]:
@@ -182,25 +191,11 @@ class _Writer:
         rounded, scale = quantize_weight(weight * unit[:, None] if unit.ndim else weight, 0, bounded=self.bounded)
         right = self.constant(f"{weights}.weight.int8", rounded)
         columns = self.constant(f"{weights}.weight.scale", scale[0] if unit.ndim else scale[0] * unit)
-        if left.scale.is_initializer():
-            # Of the standard nodes onnxruntime would compute the scales when it loads the file, and merge nothing.
-            kernel = self.add(before, "MatMulIntegerToFloat", left.value, right, left.scale, columns, left.zero_point)
-            kernel.producer().name = name
-            return kernel, left
         accumulated = self.add(before, "MatMulInteger", left.value, right, left.zero_point)
         accumulated.producer().name = name
         # In this form, and in no other, onnxruntime merges the four nodes into one (MatMulIntegerToFloat).
         scales = self.add(before, "Mul", left.scale, columns)
         return self.add(before, "Mul", self.add(before, "Cast", accumulated, to=ir.DataType.FLOAT), scales), left
-
-    def add_bias(self, before: ir.Node, product: ir.Value, bias: ir.Value) -> Any:
-        """Add a bias to a product of one scale for all tokens: its kernel does so, or takes it in later."""
-        kernel = producer(product, "MatMulIntegerToFloat")
-        if kernel is None or len(product.uses()) > 1:
-            return self.add(before, "Add", product, bias)
-        kernel.resize_inputs(7)
-        kernel.replace_input_with(6, bias)
-        return product
 
     def place_bias(self, product: ir.Value, left: Quantized) -> None:
         """Put the bias behind a product where onnxruntime's kernel adds it, or where it surely leaves it alone."""
@@ -213,7 +208,7 @@ class _Writer:
                     _replace(node, self.add(node, "Sum", *node.inputs))
                 continue
             rest = [value for value in node.inputs if value not in (product, bias)]
-            biased = self.add_bias(node, product, bias)
+            biased = self.add(node, "Add", product, bias)
             if node.op_type == "BiasGelu":
                 biased = self.add(node, "Gelu", biased)
             elif rest:
@@ -232,7 +227,7 @@ class _Writer:
             f"{origin(node.name or '')}.{QUERY_KEY_VALUE}",
         )
         if left.is_shared and bias is not None:
-            packed, bias = self.add_bias(node, packed, bias), None
+            packed, bias = self.add(node, "Add", packed, bias), None
         split = self.constant(f"{origin(node.name or '')}.sizes", np.array(sizes, np.int64))
         parts = self.add(node, "Split", packed, split, outputs=3, axis=-1)
         attributes: dict[str, Any] = {"num_heads": node.attributes.get_int("num_heads")}

@@ -1,4 +1,4 @@
-"""How an activation becomes uint8 beside a scale: one for each token, one for the whole tensor, or fixed ones.
+"""How an activation becomes uint8: by fixed steps, one scale for each token, or one for the whole tensor.
 
 One scale per token costs four small nodes a product where onnxruntime has a single one for a whole tensor, so they are
 chosen by their time: docs/quantization.md has what was tried.
@@ -23,7 +23,7 @@ class Quantized:
 
     Attributes:
         value: uint8 of shape (batch, sequence, width).
-        scale: Of shape (batch, sequence, 1), or a scalar; a constant where it is fixed beforehand.
+        scale: Of shape (batch, sequence, 1), or a scalar; 1 where the unit says all.
         is_shared: It is a scalar: one for all tokens.
         zero_point: A scalar.
         unit: What ``scale`` still has to be multiplied with: a number, which goes into the weights' scales, or one for
@@ -45,6 +45,9 @@ class Writer(Protocol):
 
     def constant(self, name: str, array: Array | np.generic) -> ir.Value:
         """A constant of this name and content."""
+
+    def computed_one(self) -> ir.Value:
+        """The scalar 1, of which onnxruntime does not know that it is constant."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +123,10 @@ def fixed(writer: Writer, before: ir.Node, source: ir.Value, step: Array) -> Qua
         step: float32 of shape (width,).
     """
     zero_point = writer.constant(f"int8.zero_point_{_SYMMETRIC.zero_point}", np.uint8(_SYMMETRIC.zero_point))
-    one = writer.constant("int8.one", np.float32(1))
     # onnxruntime's quantizer with a scale for each channel is a slow loop.
     scaled = writer.add(before, "Mul", source, writer.constant(f"{source.name}.per_step", 1 / step))
-    return Quantized(writer.add(before, "QuantizeLinear", scaled, one, zero_point), one, True, zero_point, step)
+    value = writer.add(before, "QuantizeLinear", scaled, writer.constant("int8.one", np.float32(1)), zero_point)
+    return Quantized(value, writer.computed_one(), True, zero_point, step)
 
 
 def maker(value: ir.Value) -> ir.Node | None:

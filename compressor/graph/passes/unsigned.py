@@ -7,8 +7,7 @@ import onnx_ir as ir
 
 from compressor.graph.passes.walk import array, initializer
 
-# Where the zero point of a product's weights goes.
-_ZERO_POINTS = {"MatMulInteger": 3, "MatMulIntegerToFloat": 5}
+_ZERO_POINT = 3
 
 
 def use_unsigned_weights(model: ir.Model) -> None:
@@ -20,15 +19,14 @@ def use_unsigned_weights(model: ir.Model) -> None:
     graph = model.graph
     shifted: dict[ir.Value, ir.Value] = {}
     for node in graph:
-        place = _ZERO_POINTS.get(node.op_type)
-        weight = node.inputs[1] if place is not None else None
-        if place is None or weight is None or weight.dtype != ir.DataType.INT8:
+        weight = node.inputs[1] if node.op_type == "MatMulInteger" else None
+        if weight is None or weight.dtype != ir.DataType.INT8:
             continue
         if weight not in shifted:
             values = (array(weight).astype(np.int16) + 128).astype(np.uint8)
             shifted[weight] = initializer(graph, f"{weight.name}.unsigned", values)
-        node.resize_inputs(max(len(node.inputs), place + 1))
+        node.resize_inputs(_ZERO_POINT + 1)
         node.replace_input_with(1, shifted[weight])
-        node.replace_input_with(place, initializer(graph, "int8.weight_zero_point", np.array(128, np.uint8)))
+        node.replace_input_with(_ZERO_POINT, initializer(graph, "int8.weight_zero_point", np.array(128, np.uint8)))
     for weight in shifted:
         graph.initializers.pop(weight.name or "")
