@@ -103,6 +103,7 @@ PARTS = (
         {"half the FFN, half the heads": {"prune-ffn": 0.5, "prune-heads": 0.5},
          "a third of the FFN, half the heads": {"prune-ffn": 2 / 3, "prune-heads": 0.5},
          "a quarter of the FFN, a third of the heads": {"prune-ffn": 0.75, "prune-heads": 2 / 3}}, (42,), 5e-5, 1.5e-4,
+        {(3, "clinc150", "half the FFN, half the heads"): 99.0},
         datasets=("clinc150", "mr"), longer=2, teacher_epochs=BASE_EPOCHS,
     ),
     Part(
