@@ -86,7 +86,7 @@ def export_onnx(
         # onnxscript holds on to the last graph that its rules were applied to, and with it to torch's weights.
         value.const_value = None
     del graph, traced
-    onnx_files.give_back()
+    onnx_files.give_back(graph=True)
     try:
         rows += parity.compare("fused", batches, expected, _load_and_run(path, batches, task), task)
         onnx_files.give_back()
@@ -139,6 +139,8 @@ def _trace(model: Model, task: Task, input_names: Sequence[str], opset: int) -> 
     ``dynamo=True`` because the older tracer gives wrong logits on transformers 5 at every shape but the traced one.
     """
     import torch
+    from onnx_ir.passes.common import IdentityEliminationPass
+    from onnxscript.optimizer import optimize_ir
 
     # Neither axis may be 1: torch.export takes such an axis for a constant.
     example = {name: torch.ones((2, 8), dtype=torch.int64, device=model.device) for name in input_names}
@@ -160,7 +162,9 @@ def _trace(model: Model, task: Task, input_names: Sequence[str], opset: int) -> 
                 optimize=False,
             )
             traced = list(program.model.graph.initializers.values())  # type: ignore[union-attr] # with dynamo=True
-            program.optimize()  # type: ignore[union-attr] # likewise
+            # A second round of all its rules would find these alone, and take as long as the first.
+            optimize_ir(program.model, num_iterations=1)  # type: ignore[union-attr] # likewise
+            IdentityEliminationPass()(program.model)  # type: ignore[union-attr] # likewise
     except torch.onnx.OnnxExporterError as error:
         raise StageError(
             f"torch could not export {type(model).__name__} to ONNX: {str(error).strip().splitlines()[0]}",

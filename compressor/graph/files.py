@@ -120,9 +120,14 @@ def _header(value: Any) -> bytes:
     return header
 
 
-def give_back() -> None:
-    """Return freed memory to the system, where the C library can: glibc keeps hundreds of megabytes of a session."""
-    gc.collect()
+def give_back(*, graph: bool = False) -> None:
+    """Return freed memory to the system, where the C library can: glibc keeps hundreds of megabytes of a session.
+
+    Args:
+        graph: One was dropped. Its nodes point at each other, so it takes the collector, and a third of a second.
+    """
+    if graph:
+        gc.collect()
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
 

@@ -87,7 +87,7 @@ def write(source: Path, path: Path, plan: Plan, calibration: Calibration) -> Non
         model.metadata_props[onnx_files.WEIGHTS_KEY] = plan.weights
     onnx_files.save(model, path)
     del model
-    onnx_files.give_back()
+    onnx_files.give_back(graph=True)
 
 
 def products(model: ir.Model) -> dict[str, int]:
