@@ -6,29 +6,35 @@ onnxruntime's own tools write.
     python benchmarks/int8_modes.py [--rounds 5] [--sizes 3x384 12x768] [--threads 2]
     python benchmarks/int8_modes.py --render
 
-Weights are random (seeded): time does not depend on them. Every model runs in a fresh process per round, in alternating
-order, with equal threads; ratios come with their interval, and with the noise floor of a model against its own copy.
-Finished sizes stand in ``benchmarks/results/int8_modes.json`` and are not measured again; ``--render`` writes the table
-into ``docs/quantization.md``.
+Weights are random (seeded): time does not depend on them. Every file has a fresh process in each round, with equal
+threads, and all of them take short turns (``peers_turns.py``). Ratios come with their interval, and with the largest
+difference between the default and a copy of itself. Finished sizes stand in ``benchmarks/results/int8_modes.json`` and
+are not measured again; ``--render`` writes the table into ``docs/quantization.md``.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import finished
 import numpy as np
 import page
+import peers_turns
 import torch
+from scipy.stats import gmean
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from compressor.answers import pad
 from compressor.architectures import architecture_of
-from compressor.benchmark import MeasuredModel, TokenRows, measure, speedup, verdict
+from compressor.benchmark.inputs import Cell, write_cells
+from compressor.benchmark.intervals import spread
+from compressor.benchmark.process import environment
 from compressor.environment import fingerprint
 from compressor.graph import files as onnx_files
 from compressor.graph.export import export_onnx
@@ -36,13 +42,14 @@ from compressor.graph.passes.int8 import MODES
 from compressor.graph.passes.norms import fuse_norms
 from compressor.graph.quantize import quantize_onnx
 from compressor.recipe import BenchmarkRecipe
+from compressor.runtime.machine import available_cores
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "int8_modes.json"
 PAGE = HERE.parent / "docs" / "quantization.md"
 INPUTS = ("input_ids", "attention_mask")
 FUSED = "dynamic-fused-norms"
-DEFAULT = "smooth"
+DEFAULT, COPY = "smooth", "smooth, once more"
 OTHERS = {
     "dynamic": "one scale per tensor", FUSED: "one scale per tensor, norms fused", "per-token": "one scale per token",
 }  # fmt: skip
@@ -82,53 +89,75 @@ def recipe_of(shapes: Sequence[tuple[int, int]], rounds: int, threads: int | Non
     )
 
 
+def write_shapes(shapes: Sequence[tuple[int, int]], vocabulary: int, path: Path) -> None:
+    """Write one batch of random ids for each shape (texts, tokens), as the processes that are timed read it."""
+    rng = np.random.default_rng(0)
+    found = []
+    for shape in shapes:
+        ids = rng.integers(1000, vocabulary, shape)
+        found.append(Cell(*shape, ({"input_ids": ids, "attention_mask": np.ones_like(ids)},)))
+    write_cells(found, path)
+
+
 def run(layers: int, hidden: int, rounds: int, threads: int | None) -> dict[str, Any]:
-    """Export once, quantize in every mode, measure all."""
-    model = random_bert(layers, hidden)
-    architecture = architecture_of(model.config)
-    rows = random_rows(model.config.vocab_size)
-    batches = [pad(part, INPUTS, 0) for part in (rows[:1], rows[1:9])]
-    recipe = recipe_of(SHAPES, rounds, threads)
+    """Export once, quantize in every mode, and let all take turns."""
+    threads = threads or available_cores()
     with tempfile.TemporaryDirectory() as folder:
-        fp32 = export_onnx(model, architecture, INPUTS, Path(folder) / "fp32.onnx", opset=18, batches=batches)
-        models = [MeasuredModel("fp32", "onnx", fp32.path)]
-        for mode in MODES:
-            path = Path(folder) / f"{mode}.onnx"
-            quantize_onnx(
-                fp32.path, path, target="auto", expected=layers * len(architecture.linears), batches=batches, mode=mode
-            )
-            models.append(MeasuredModel(mode, "onnx", path, precision="int8"))
-        graph = onnx_files.load(path.with_name("dynamic.onnx"))
-        fuse_norms(graph)
-        onnx_files.save(graph, path.with_name(f"{FUSED}.onnx"))
-        models.append(MeasuredModel(FUSED, "onnx", path.with_name(f"{FUSED}.onnx"), precision="int8"))
-        found = measure(models, recipe, TokenRows(rows, INPUTS, 512))
-    cells = {}
-    for size, length in SHAPES:
-        cells[f"{size}x{length}"] = {
-            **{
-                other: {
-                    "ratio": (slower := speedup(found, DEFAULT, other, size, length)).value,
-                    "low": slower.low,
-                    "high": slower.high,
-                    "verdict": verdict(speedup(found, other, DEFAULT, size, length), found.noise_floor),
-                }
-                for other in OTHERS
-            },
-            "faster_than_fp32": speedup(found, "fp32", DEFAULT, size, length).value,
-        }
+        files = write_files(layers, hidden, Path(folder))
+        job = {"engine": "ours", "threads": threads, "inputs": INPUTS}
+        variables = environment(threads, os.environ)
+        # For each round the medians of each shape by name, every second one in the other order.
+        found = [
+            peers_turns.round_of_files(
+                dict([*files.items()][:: -1 if number % 2 else 1]), Path(folder) / "shapes.npz", [1] * len(SHAPES),
+                job, variables,
+            )[0]
+            for number in range(rounds)
+        ]  # fmt: skip
+
+    def times(slow: str, fast: str, place: int) -> Any:
+        return np.array([one[place][slow] / one[place][fast] for one in found])
+
+    cells: dict[str, Any] = {}
+    for place, (size, length) in enumerate(SHAPES):
+        cell = {other: interval_of(times(DEFAULT, other, place)) for other in OTHERS}
+        cells[f"{size}x{length}"] = {**cell, "faster_than_fp32": float(np.median(times("fp32", DEFAULT, place)))}
     machine = fingerprint()
     return {
         "ratios": cells,
         "geometric_mean": {
-            other: float(np.exp(np.mean([np.log(cell[other]["ratio"]) for cell in cells.values()]))) for other in OTHERS
+            other: interval_of(gmean([times(DEFAULT, other, place) for place in range(len(SHAPES))]))
+            for other in OTHERS
         },
-        "noise_floor": found.noise_floor,
+        "noise_floor": max(abs(float(np.median(times(DEFAULT, COPY, place))) - 1) for place in range(len(SHAPES))),
         "rounds": rounds,
-        "threads": found.latency[0].threads,
-        "notes": list(found.notes),
+        "threads": threads,
         "environment": {key: machine[key] for key in ("date", "cpu", "versions")},
     }
+
+
+def write_files(layers: int, hidden: int, folder: Path) -> dict[str, Path]:
+    """The same random model in every form, by name, and the ids that all are fed in ``shapes.npz``."""
+    model = random_bert(layers, hidden)
+    architecture, rows = architecture_of(model.config), random_rows(model.config.vocab_size)
+    batches = [pad(part, INPUTS, 0) for part in (rows[:1], rows[1:9])]
+    write_shapes(SHAPES, model.config.vocab_size, folder / "shapes.npz")
+    found = {name: folder / f"{name}.onnx" for name in ("fp32", *MODES, FUSED)}
+    export_onnx(model, architecture, INPUTS, found["fp32"], opset=18, batches=batches)
+    expected = layers * len(architecture.linears)
+    for mode in MODES:
+        quantize_onnx(found["fp32"], found[mode], target="auto", expected=expected, batches=batches, mode=mode)
+    graph = onnx_files.load(found["dynamic"])
+    fuse_norms(graph)
+    onnx_files.save(graph, found[FUSED])
+    return {**found, COPY: found[DEFAULT]}
+
+
+def interval_of(ratios: Any) -> dict[str, float | None]:
+    """The median of the rounds' ratios, and Student's interval of their mean (95%, of logarithms)."""
+    known = spread(np.log(ratios))
+    low, high = (None if known is None else math.exp(known.centre + side * known.half_width()) for side in (-1, 1))
+    return {"ratio": float(np.median(ratios)), "low": low, "high": high}
 
 
 def ask(
@@ -167,22 +196,27 @@ def render() -> None:
     lines = [f"| model | over | {' | '.join(names)} | mean | noise |", f"|---|---|{'---|' * len(names)}---|---|"]
     known = finished.read(RESULTS)
     for name, one in known.items():
+        noise = f"{one['noise_floor']:.0%}"
         for other, title in OTHERS.items():
             cells = [one["ratios"][shape][other] for shape in names]
-            ratios = " | ".join(f"{cell['ratio']:.2f} ({cell['low']:.2f}-{cell['high']:.2f})" for cell in cells)
-            mean = one["geometric_mean"][other]
-            lines.append(f"| {name} | {title} | {ratios} | **{mean:.2f}** | {one['noise_floor']:.0%} |")
+            ratios = " | ".join(_told(cell) for cell in cells)
+            lines.append(f"| {name} | {title} | {ratios} | **{_told(one['geometric_mean'][other])}** | {noise} |")
         gains = " | ".join(f"{one['ratios'][shape]['faster_than_fp32']:.2f}" for shape in names)
         lines.append(f"| {name} | times faster than fp32 | {gains} | | |")
-    lines += ["", f"On {page.machines(known.values())}."]
+    rounds = min(one["rounds"] for one in known.values())
+    lines += ["", f"On {page.machines(known.values())}; {rounds} rounds. Medians with the 95% interval of the mean."]
     page.fill(PAGE, "int8 modes", Path(__file__).name, "\n".join(lines))
+
+
+def _told(found: Mapping[str, float]) -> str:
+    return f"{found['ratio']:.2f} ({found['low']:.2f}-{found['high']:.2f})"
 
 
 def main() -> None:
     """Measure the sizes that are missing, and print all; or render."""
     asked = ask(__doc__, ("3x384", "6x384", "12x768"), 5, render, PAGE)
     for known in each_size(asked, RESULTS, run) if asked else ():
-        print(f"geometric means: {known['geometric_mean']}")
+        print("; ".join(f"{OTHERS[other]}: {_told(mean)}" for other, mean in known["geometric_mean"].items()))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ each in a process of its own. Finished units (a release and a size) stand in ``b
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import subprocess
 import sys
@@ -24,11 +23,10 @@ import finished
 import numpy as np
 import page
 import peers_turns
-from int8_modes import INPUTS, random_bert, random_rows
+from int8_modes import INPUTS, random_bert, random_rows, write_shapes
 
 from compressor.answers import pad
 from compressor.architectures import architecture_of
-from compressor.benchmark.inputs import Cell, write_cells
 from compressor.benchmark.process import environment
 from compressor.environment import fingerprint
 from compressor.graph import files as onnx_files
@@ -60,12 +58,7 @@ def write_files(layers: int, hidden: int, folder: Path) -> None:
         graph = onnx_files.load(path)
         fuse_norms(graph)
         onnx_files.save(graph, path.with_name(path.name.replace("two", "fused")))
-    rng = np.random.default_rng(0)
-    cells = []
-    for shape in SHAPES:
-        ids = rng.integers(1000, model.config.vocab_size, shape)
-        cells.append(Cell(*shape, ({"input_ids": ids, "attention_mask": np.ones_like(ids)},)))
-    write_cells(cells, folder / "timed.npz")
+    write_shapes(SHAPES, model.config.vocab_size, folder / "timed.npz")
 
 
 def install(release: str, work: Path) -> Path:
@@ -80,22 +73,17 @@ def install(release: str, work: Path) -> Path:
 def run(release: str, folder: Path, work: Path, rounds: int, threads: int) -> dict[str, Any]:
     """Time the four files of a size under one release."""
     variables = {**environment(threads, os.environ), "PYTHONPATH": str(install(release, work))}
+    files = {name: folder / f"{name}.onnx" for name in (f"{kind}-{form}" for kind in PRECISIONS for form in FORMS)}
+    job = {"engine": "onnx", "threads": threads, "inputs": INPUTS}
     ratios: dict[str, list[float]] = {}
     for _ in range(rounds):
-        with contextlib.ExitStack() as stack:
-            asks: dict[str, peers_turns.Ask] = {}
-            for name in (f"{precision}-{form}" for precision in PRECISIONS for form in FORMS):
-                ask = stack.enter_context(peers_turns.worker(name, Path(sys.executable), variables))
-                job = {"path": str(folder / f"{name}.onnx"), "cells": str(folder / "timed.npz"), "inputs": INPUTS}
-                told = ask({**job, "engine": "onnx", "threads": threads})
-                if told["versions"]["onnxruntime"] != release:
-                    raise RuntimeError(f"{told['versions']['onnxruntime']} was loaded in place of {release}")
-                asks[name] = ask
-            cells, _ = peers_turns.take_turns(asks, [1] * len(SHAPES))
-        for (size, length), samples in zip(SHAPES, cells, strict=True):
+        cells, versions = peers_turns.round_of_files(files, folder / "timed.npz", [1] * len(SHAPES), job, variables)
+        if versions["onnxruntime"] != release:
+            raise RuntimeError(f"{versions['onnxruntime']} was loaded in place of {release}")
+        for (size, length), medians in zip(SHAPES, cells, strict=True):
             for precision in PRECISIONS:
-                fused, two = (float(np.median(samples[f"{precision}-{form}"])) for form in ("fused", "two"))
-                ratios.setdefault(f"{precision} {size}x{length}", []).append(fused / two)
+                slower = medians[f"{precision}-fused"] / medians[f"{precision}-two"]
+                ratios.setdefault(f"{precision} {size}x{length}", []).append(slower)
     machine = fingerprint()
     return {
         "ratios": {

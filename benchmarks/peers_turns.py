@@ -12,11 +12,14 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from compressor.benchmark.neighbours import DISTURBING_SHARE, others_share, read_clocks
 
@@ -86,6 +89,30 @@ def take_turns(workers: Mapping[str, Ask], cells: Sequence[int]) -> tuple[list[d
         found.append(samples)
         shares.append(share)
     return found, max(shares)
+
+
+def round_of_files(
+    files: Mapping[str, Path], cells: Path, feeds: Sequence[int], job: Mapping[str, Any], variables: Mapping[str, str]
+) -> tuple[list[dict[str, float]], dict[str, str]]:
+    """Time ONNX files once, each in a fresh process of this environment, all of them in turns.
+
+    Args:
+        files: By name.
+        cells: What they are asked, as ``compressor.benchmark.inputs.write_cells`` wrote it.
+        feeds: How many each cell has.
+        job: ``engine``, ``threads`` and ``inputs``.
+        variables: Of the processes.
+
+    Returns:
+        For each cell the median milliseconds by name, and the versions of the packages that they ran under.
+    """
+    with contextlib.ExitStack() as stack:
+        asks, versions = {}, {}
+        for name, path in files.items():
+            asks[name] = stack.enter_context(worker(name, Path(sys.executable), variables))
+            versions = asks[name]({**job, "path": str(path), "cells": str(cells)})["versions"]
+        found, _ = take_turns(asks, feeds)
+    return [{name: float(np.median(some)) for name, some in samples.items()} for samples in found], versions
 
 
 def _cell(workers: Mapping[str, Ask], place: int, feeds: int) -> tuple[float, dict[str, list[float]]]:
