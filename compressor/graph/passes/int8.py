@@ -55,10 +55,13 @@ def quantize_weight(
     Returns:
         The weights in int8, and their scales in float32 with ``axis`` kept as 1.
     """
-    peak = (_pairs if bounded else np.abs)(np.moveaxis(weight, axis, 0)).max(axis=0)
+    moved = np.moveaxis(weight, axis, 0)
+    peak = _pairs(moved).max(axis=0) if bounded else np.maximum(moved.max(axis=0), -moved.min(axis=0))
     # A row that pruning emptied has no range; any scale gives its zeros back.
     scale = np.expand_dims(np.where(peak == 0, 1.0, peak / _LIMIT), axis).astype(np.float32)
-    return np.clip(np.rint(weight / scale), -_LIMIT, _LIMIT).astype(np.int8), scale
+    scaled = weight / scale
+    np.clip(np.rint(scaled, out=scaled), -_LIMIT, _LIMIT, out=scaled)
+    return scaled.astype(np.int8), scale
 
 
 def _pairs(weight: Array) -> Array:
