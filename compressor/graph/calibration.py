@@ -98,7 +98,6 @@ def channel_peaks(path: Path, names: Sequence[str], batches: Iterable[Batch]) ->
         ValueError: There is no text.
     """
     import onnx
-    import onnxruntime
 
     if not names:
         return {}
@@ -108,7 +107,7 @@ def channel_peaks(path: Path, names: Sequence[str], batches: Iterable[Batch]) ->
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".observed-", suffix=".onnx") as observed:
         observed.write(model.SerializeToString())
         observed.flush()
-        session = onnxruntime.InferenceSession(observed.name, providers=["CPUExecutionProvider"])
+        session = onnx_files.open_session(Path(observed.name))
     inputs = [item.name for item in session.get_inputs()]
     found: dict[str, npt.NDArray[np.float32]] = {}
     for batch in batches:
