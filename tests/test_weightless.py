@@ -43,6 +43,17 @@ def test_a_model_may_be_written_over_the_file_that_it_was_read_from(tmp_path: Pa
     assert [item.name for item in tmp_path.iterdir()] == ["model.onnx"]
 
 
+def test_a_model_runs_with_its_weights_as_inputs() -> None:
+    path = sample("bert").exported.path
+    model = files.load(path)
+    file, weights = files.weights_apart(model)
+    assert sum(weight.nbytes for weight in weights.values()) > path.stat().st_size / 2 > len(file)
+    ids = np.arange(12).reshape(2, 6)
+    feed = {name: np.ones_like(ids) for name in (item.name for item in model.graph.inputs)} | {"input_ids": ids}
+    expected = files.open_session(path).run(None, feed)
+    np.testing.assert_allclose(files.open_session(file).run(None, feed | weights)[0], expected[0], atol=1e-5)
+
+
 @pytest.mark.parametrize("content", [b"", b"no model at all, only words", None])
 def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "model.onnx"

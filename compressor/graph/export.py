@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -72,10 +71,10 @@ def export_onnx(
     if architecture.shared:
         # The exporter writes a weight once for each time that its layer is run.
         DeduplicateInitializersPass(size_limit=_ANY_SIZE)(graph)
-    with tempfile.TemporaryDirectory(prefix="compressor-export-") as folder:
-        plain = Path(folder) / "exported.onnx"
-        onnx_files.write(graph, plain)
-        rows = parity.compare("exported", batches, expected, parity.onnx_logits(plain, batches, task), task)
+    plain, weights = onnx_files.weights_apart(graph)
+    found = parity.session_logits(onnx_files.open_session(plain), [{**batch, **weights} for batch in batches], task)
+    rows = parity.compare("exported", batches, expected, found, task)
+    del weights
     onnx_files.give_back()
     parity.require(rows)
     fusions = fusion.fuse(graph, architecture, model.config.num_hidden_layers, _activation(model.config))
@@ -161,16 +160,19 @@ def _trace(model: Model, task: Task, input_names: Sequence[str], opset: int) -> 
                 verbose=False,
                 optimize=False,
             )
-            traced = list(program.model.graph.initializers.values())  # type: ignore[union-attr] # with dynamo=True
+            graph: Any = program.model  # type: ignore[union-attr] # with dynamo=True there is a program
+            traced = list(graph.graph.initializers.values())
             # A second round of all its rules would find these alone, and take as long as the first.
-            optimize_ir(program.model, num_iterations=1)  # type: ignore[union-attr] # likewise
-            IdentityEliminationPass()(program.model)  # type: ignore[union-attr] # likewise
+            optimize_ir(graph, num_iterations=1)
+            IdentityEliminationPass()(graph)
+            onnx_files.straighten(graph)
+            traced += graph.graph.initializers.values()
     except torch.onnx.OnnxExporterError as error:
         raise StageError(
             f"torch could not export {type(model).__name__} to ONNX: {str(error).strip().splitlines()[0]}",
             "Please report the model type and the versions of torch and transformers.",
         ) from error
-    return program.model, traced  # type: ignore[union-attr] # likewise
+    return graph, traced
 
 
 def _drop_unused_inputs(model: Any) -> None:

@@ -80,16 +80,8 @@ def _stream(model: Any, path: Path) -> None:
     one after another (https://protobuf.dev/programming-guides/encoding), so the weights follow the rest of the graph.
     """
     import onnx
-    import onnx_ir as ir
 
-    values = list(model.graph.initializers.values())
-    for value in values:
-        model.graph.initializers.pop(value.name)
-    try:
-        proto = ir.to_proto(model)
-    finally:
-        for value in values:
-            model.graph.register_initializer(value)
+    proto, values = _apart(model)
     graph = proto.graph.SerializeToString()
     proto.ClearField("graph")
     headers = [_header(value) for value in values]
@@ -109,15 +101,45 @@ def _stream(model: Any, path: Path) -> None:
     aside.replace(path)
 
 
+def _apart(model: Any) -> tuple[Any, list[Any]]:
+    """A model's message without its weights, and the values that these belong to."""
+    import onnx_ir as ir
+
+    values = list(model.graph.initializers.values())
+    for value in values:
+        model.graph.initializers.pop(value.name)
+    try:
+        return ir.to_proto(model), values
+    finally:
+        for value in values:
+            model.graph.register_initializer(value)
+
+
 def _header(value: Any) -> bytes:
     """A tensor's message up to its bytes, which are its last field."""
     import onnx
 
-    tensor = value.const_value
-    proto = onnx.TensorProto(dims=tensor.shape.numpy(), data_type=tensor.dtype.value, name=value.name)
     raw = weightless.tag(onnx.TensorProto.RAW_DATA_FIELD_NUMBER)
-    header: bytes = proto.SerializeToString() + raw + weightless.varint(tensor.nbytes)
+    header: bytes = _described(value).SerializeToString() + raw + weightless.varint(value.const_value.nbytes)
     return header
+
+
+def _described(value: Any) -> Any:
+    """A tensor's message without its bytes."""
+    import onnx
+
+    tensor = value.const_value
+    return onnx.TensorProto(dims=tensor.shape.numpy(), data_type=tensor.dtype.value, name=value.name)
+
+
+def straighten(model: Any) -> None:
+    """Lay out the weights of an ``onnx_ir.Model`` as a file has them: a turned matrix is a view of the one before."""
+    import onnx_ir as ir
+
+    for value in model.graph.initializers.values():
+        array = value.const_value.numpy()
+        if not array.flags.c_contiguous:
+            value.const_value = ir.Tensor(np.ascontiguousarray(array), name=value.name)
 
 
 def give_back(*, graph: bool = False) -> None:
@@ -132,11 +154,11 @@ def give_back(*, graph: bool = False) -> None:
         trim(0)
 
 
-def open_session(path: Path, threads: int = 0) -> Any:
+def open_session(source: Path | bytes, threads: int = 0) -> Any:
     """Open a file in onnxruntime on the CPU, as a user would: with all of its own optimizations.
 
     Args:
-        path: The ONNX file.
+        source: The ONNX file, or what is in it.
         threads: Threads within an operator; 0 leaves the choice to onnxruntime.
     """
     import onnxruntime
@@ -144,7 +166,29 @@ def open_session(path: Path, threads: int = 0) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def weights_apart(model: Any) -> tuple[bytes, dict[str, Any]]:
+    """Serialize an ``onnx_ir.Model`` with its large weights as further inputs, to be run without a copy of any.
+
+    Returns:
+        The file, and what to feed it beside the model's own inputs: arrays by name, which share the model's memory.
+    """
+    import onnx
+
+    proto, values = _apart(model)
+    weights: dict[str, Any] = {}
+    for value in values:
+        tensor, message = value.const_value, _described(value)
+        # Shapes and axes must be known to load the graph.
+        if tensor.nbytes < weightless.LEAST_BYTES:
+            message.raw_data = tensor.tobytes()
+            proto.graph.initializer.append(message)
+        else:
+            weights[value.name] = tensor.numpy()
+            proto.graph.input.append(onnx.helper.make_tensor_value_info(message.name, message.data_type, message.dims))
+    return proto.SerializeToString(), weights
 
 
 def file_bytes(path: Path) -> int:

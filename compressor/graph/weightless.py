@@ -15,7 +15,7 @@ from typing import Any
 _BYTES = 2  # wire type of a message, a text or bytes
 _FIXED = {1: 8, 5: 4}
 # Shapes, axes and scales are needed at once, and by readers that take no weights from elsewhere.
-_LEAST_BYTES = 1 << 12
+LEAST_BYTES = 1 << 12
 
 
 def read(path: Path) -> Any:
@@ -73,7 +73,7 @@ def _read_tensor(tensor: Any, data: mmap.mmap, start: int, end: int, name: str) 
 
     rest, weights = bytearray(), None
     for number, first, body, last in _fields(data, start, end):
-        if number == onnx.TensorProto.RAW_DATA_FIELD_NUMBER and last - body >= _LEAST_BYTES:
+        if number == onnx.TensorProto.RAW_DATA_FIELD_NUMBER and last - body >= LEAST_BYTES:
             weights = (body, last)
         else:
             rest += data[first:last]
