@@ -42,8 +42,7 @@ def render() -> str:
     found, most = spread(logs), float(memory(rounds, mine).max())
     ratio = f"{float(np.exp(np.median(logs))):.2f}"
     if found is not None:
-        low, high = (float(np.exp(found.centre + side * found.half_width())) for side in (-1, 1))
-        ratio += f" (95% interval {low:.2f}–{high:.2f})"
+        ratio += " (95% interval {:.2f}–{:.2f})".format(*found.ratio()[1:])
     time_goal = "met" if np.median(logs) <= 0 else "missed"
     memory_goal = "met" if most <= MOST_MEMORY else "missed"
     return "\n".join(

@@ -15,7 +15,6 @@ are not measured again; ``--render`` writes the table into ``docs/quantization.m
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -156,7 +155,7 @@ def write_files(layers: int, hidden: int, folder: Path) -> dict[str, Path]:
 def interval_of(ratios: Any) -> dict[str, float | None]:
     """The median of the rounds' ratios, and Student's interval of their mean (95%, of logarithms)."""
     known = spread(np.log(ratios))
-    low, high = (None if known is None else math.exp(known.centre + side * known.half_width()) for side in (-1, 1))
+    low, high = (None, None) if known is None else known.ratio()[1:]
     return {"ratio": float(np.median(ratios)), "low": low, "high": high}
 
 

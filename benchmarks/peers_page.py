@@ -79,11 +79,7 @@ class Table:
         logs = np.mean([np.log(self._medians(peer.name, cell) / self._medians(OURS[peer.precision], cell))
                         for cell in self.cells], axis=0)  # fmt: skip
         found = spread(logs)
-        if found is None:
-            return Ratio(float(np.exp(logs[0])), None, None)
-        ends = (found.centre - found.half_width(), found.centre, found.centre + found.half_width())
-        low, centre, high = (float(np.exp(end)) for end in ends)
-        return Ratio(centre, low, high)
+        return Ratio(float(np.exp(logs[0])), None, None) if found is None else Ratio(*found.ratio())
 
     @property
     def floor(self) -> float:

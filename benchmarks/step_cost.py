@@ -147,8 +147,7 @@ def render(results: dict[str, Any]) -> str:
         plain = [1000 * median(row["seconds"][PLAIN]["distil"]) for row in rows]
         logs = np.log([_ratio(row["seconds"], "default", "distil") for row in rows])
         found = spread(logs)
-        centre, half = (found.centre, found.half_width()) if found else (float(logs[0]), float("inf"))
-        value, low, high = np.exp([centre, centre - half, centre + half])
+        value, low, high = found.ratio() if found else (float(np.exp(logs[0])), 0.0, float("inf"))
         told = "met" if high <= GOAL else "met, interval holds more" if value <= GOAL else "missed"
         cells = [
             STUDENTS[student]["title"], data, str(threads), f"{median(plain):.0f} ({min(plain):.0f}-{max(plain):.0f})",

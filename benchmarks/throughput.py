@@ -84,11 +84,7 @@ def ratio(rates: dict[str, list[float]], way: str) -> tuple[float, float, float]
     """How many times as many texts we answer in a second, with its interval (95%)."""
     logs = np.log(rates["ours"]) - np.log(rates[way])
     found = spread(logs)
-    if found is None:
-        value = float(np.exp(logs[0]))
-        return value, 0.0, float("inf")
-    low, high = found.centre - found.half_width(), found.centre + found.half_width()
-    return float(np.exp(found.centre)), float(np.exp(low)), float(np.exp(high))
+    return found.ratio() if found else (float(np.exp(logs[0])), 0.0, float("inf"))
 
 
 def run(asked: argparse.Namespace) -> None:

@@ -44,6 +44,11 @@ class Spread:
         """Compute half the width of Student's interval at a level."""
         return _quantile(level, self.freedom) * self.error
 
+    def ratio(self, level: float = 0.95) -> tuple[float, float, float]:
+        """The centre and both ends of Student's interval, taken out of the logarithm."""
+        half = self.half_width(level)
+        return math.exp(self.centre), math.exp(self.centre - half), math.exp(self.centre + half)
+
 
 @functools.cache
 def _quantile(level: float, freedom: int) -> float:

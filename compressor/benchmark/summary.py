@@ -198,10 +198,7 @@ def _by_process(row: LatencyRow) -> list[npt.NDArray[np.float64]]:
 
 def _interval(logs: Logs, level: float) -> tuple[float, float] | None:
     found = spread(logs)
-    if found is None:
-        return None
-    half = found.half_width(level)
-    return math.exp(found.centre - half), math.exp(found.centre + half)
+    return None if found is None else found.ratio(level)[1:]
 
 
 def _ratio(value: float, logs: Logs, level: float) -> Ratio:
