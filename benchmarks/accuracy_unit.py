@@ -13,12 +13,13 @@ import shutil
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from compressor import answers, environment, lesson, practice
+from compressor import answers, delivery, environment, lesson, practice
 from compressor.evaluation.verdict import non_inferiority
 from compressor.graph.export import export_onnx
 from compressor.graph.parity import parity_batches, text_batches
@@ -76,6 +77,7 @@ def run(flags: dict[str, Any], teacher_seed: int, target: str, keep: Path | None
             batches=text_batches(
                 validation, tokenized.input_names, pad, rows=_INT8_ROWS, batch_size=32, task=tutor.task
             ),
+            calibration=partial(delivery.calibration, material, tutor.task),
             task=tutor.task,
         )
         rows = tokenized.splits["test"]

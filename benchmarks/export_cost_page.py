@@ -22,6 +22,7 @@ INTRODUCTION = """## Cost of the export
 A 12x768 BERT from its Hugging Face folder to a fused fp32 and an int8 file, `python benchmarks/export_cost.py`: whole
 processes, in turn; seconds are of all processes of a side, memory is that of its largest, over the fp32 file
 ({size:.0f} MB). Medians, with the range over {rounds} rounds. optimum's int8 is made of the graph before fusion.
+Ours observes activations on 512 rows of 16 tokens; optimum's int8 needs none.
 """
 
 

@@ -27,6 +27,7 @@ from compressor.benchmark import MeasuredModel, TokenRows, measure, speedup, ver
 from compressor.environment import fingerprint
 from compressor.graph import export, parity
 from compressor.graph.quantize import quantize_onnx
+from compressor.recipe import QuantizeRecipe
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "first_token.json"
@@ -51,7 +52,7 @@ def run(layers: int, hidden: int, rounds: int, threads: int | None) -> dict[str,
                 export.export_onnx(model, architecture, INPUTS, path, opset=18, batches=batches)
             small = Path(folder) / f"{form}-int8.onnx"
             expected = layers * len(architecture.linears)
-            quantize_onnx(path, small, target="auto", expected=expected, batches=batches)
+            quantize_onnx(path, small, target="auto", expected=expected, batches=batches, mode=QuantizeRecipe().mode)
             models += [
                 MeasuredModel(path.stem, "onnx", path),
                 MeasuredModel(small.stem, "onnx", small, precision="int8"),
@@ -71,6 +72,7 @@ def run(layers: int, hidden: int, rounds: int, threads: int | None) -> dict[str,
         "difference": float(np.abs(logits[0] - logits[1]).max()),
         "noise_floor": found.noise_floor,
         "rounds": rounds,
+        "mode": QuantizeRecipe().mode,
         "threads": found.latency[0].threads,
         "environment": {key: machine[key] for key in ("date", "cpu", "versions")},
     }
@@ -90,9 +92,9 @@ def render() -> None:
             ratios = " | ".join(f"{cell['ratio']:.2f} ({cell['low']:.2f}-{cell['high']:.2f})" for cell in cells)
             lines.append(f"| {name} | {precision} | {ratios} | {one['threads']} | {one['noise_floor']:.0%} |")
     worst = max(one["difference"] for one in known.values())
-    machines = " and ".join(sorted({one["environment"]["cpu"]["model"] for one in known.values()}))
     apart = f"within {worst:.1e} of each other" if worst else "the same, bit for bit"
-    lines += ["", f"On {machines}. The logits of the two fp32 files are {apart}."]
+    place = f"On {page.machines(known.values())}, {page.int8_form(known.values())}."
+    lines += ["", f"{place} The logits of the two fp32 files are {apart}."]
     page.fill(PAGE, "first token", "first_token.py", "\n".join(lines))
 
 

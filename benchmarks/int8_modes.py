@@ -203,7 +203,8 @@ def render() -> None:
         gains = " | ".join(f"{one['ratios'][shape]['faster_than_fp32']:.2f}" for shape in names)
         lines.append(f"| {name} | times faster than fp32 | {gains} | | |")
     rounds = min(one["rounds"] for one in known.values())
-    lines += ["", f"On {page.machines(known.values())}; {rounds} rounds. Medians with the 95% interval of the mean."]
+    place = f"On {page.machines(known.values())}; at least {rounds} rounds."
+    lines += ["", f"{place} Medians with the 95% interval of the mean."]
     page.fill(PAGE, "int8 modes", Path(__file__).name, "\n".join(lines))
 
 

@@ -105,7 +105,8 @@ def render(known: Mapping[str, Any]) -> str:
         cells = [one["ratios"][name] for name in names]
         ratios = " | ".join(f"{cell['ratio']:.2f} ({cell['low']:.2f}-{cell['high']:.2f})" for cell in cells)
         lines.append(f"| {size} | {release} | {ratios} |")
-    return "\n".join([*lines, "", f"Medians (and range) over rounds, on {page.machines(known.values())}."])
+    place = f"on {page.machines(known.values())}; int8 with one scale per token"
+    return "\n".join([*lines, "", f"Medians (and range) over rounds, {place}."])
 
 
 def _order(unit: str) -> tuple[int, list[int]]:

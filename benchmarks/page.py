@@ -28,6 +28,13 @@ def fill(path: Path, name: str, script: str, body: str) -> None:
     path.write_text(f"{before}{start}\n\n{body.strip()}\n\n{end}{after}", encoding="utf-8")
 
 
+def int8_form(units: Iterable[Mapping[str, Any]]) -> str:
+    """In words, what ``--quantize-mode`` wrote the int8 files of measured units."""
+    # Units from before the key was kept are of this mode, the default of their day.
+    modes = sorted({str(one.get("mode", "per-token")) for one in units})
+    return f"int8 by `--quantize-mode {' and '.join(modes)}`"
+
+
 def machines(units: Iterable[Mapping[str, Any]]) -> str:
     """In words, what measured units with ``threads`` and an ``environment`` ran on."""
     found = sorted(

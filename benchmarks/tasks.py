@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import finished
+import page
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "tasks.json"
@@ -207,6 +208,7 @@ def run(name: str, task: Task, arguments: argparse.Namespace) -> dict[str, Any]:
         "size_bytes": [headline["baseline_size_bytes"], headline["size_bytes"]],
         "command": f"compress --teacher MINILM --data {source.name} --layers 3 "
         + " ".join((*task.flags, "--quantize", *arguments.flags.split())),
+        "mode": report["quantization"]["mode"],
         "seconds": time.monotonic() - start,
         "cpu": report["environment"].get("cpu"),
     }
@@ -239,7 +241,7 @@ def render(results: Mapping[str, Any]) -> str:
             )
     lines += [
         "",
-        "The commands:",
+        f"On {page.machines(_placed(results))}; {page.int8_form(results.values())}. The commands:",
         "",
         "```",
         *(results[name]["command"] for name in TASKS if name in results),
@@ -247,6 +249,10 @@ def render(results: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _placed(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"threads": one["cpu"]["affinity"], "environment": {"cpu": one["cpu"]}} for one in results.values()]
 
 
 def main() -> None:

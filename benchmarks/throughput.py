@@ -25,12 +25,13 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks import finished, throughput_student  # noqa: E402
+from benchmarks import finished, page, throughput_student  # noqa: E402
 from benchmarks.throughput_worker import WAYS  # noqa: E402
 from compressor import environment  # noqa: E402
 from compressor.benchmark.intervals import spread  # noqa: E402
 from compressor.benchmark.process import run_process  # noqa: E402
 from compressor.folder import MODEL, QUANTIZED  # noqa: E402
+from compressor.recipe import QuantizeRecipe  # noqa: E402
 from compressor.runtime import available_cores  # noqa: E402
 
 RESULTS = HERE / "results" / "throughput.json"
@@ -107,6 +108,7 @@ def run(asked: argparse.Namespace) -> None:
                     continue
                 found = measure(folder, FILES[precision], chosen, threads, asked.rounds)
                 where = {"student": name, "precision": precision, "data": data, "threads": threads}
+                where["mode"] = QuantizeRecipe().mode
                 machine = environment.fingerprint()
                 shown = {key: machine[key] for key in ("date", "cpu", "virtual_machine", "versions")}
                 finished.add(RESULTS, unit, {**where, **found, "environment": shown})
@@ -152,7 +154,10 @@ def render(results: dict[str, Any]) -> str:
     if results:
         cpu = next(iter(results.values()))["environment"]["cpu"]
         rounds = min(len(row["rates"]["ours"]) for row in results.values())
-        lines.append(f"\n{cpu['model']}, {cpu['cores']} cores, {cpu['instruction_set']}; at least {rounds} rounds.")
+        form = page.int8_form(results.values())
+        lines.append(
+            f"\n{cpu['model']}, {cpu['cores']} cores, {cpu['instruction_set']}; {form}; at least {rounds} rounds."
+        )
     return "\n".join([*lines, _END])
 
 

@@ -5,9 +5,10 @@ Time does not depend on the weights. The folder is what ``compress --quantize`` 
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from compressor import folder, lesson, student, teacher
+from compressor import delivery, folder, lesson, student, teacher
 from compressor.events import ignore
 from compressor.graph.export import export_onnx
 from compressor.graph.parity import parity_batches, text_batches
@@ -52,6 +53,7 @@ def make(source: str, data: Path, layers: int, path: Path, cache: Path) -> None:
             target="auto",
             expected=len(tutor.architecture.products(pupil.model)),
             batches=text_batches(texts, tokenized.input_names, pad, rows=_INT8_ROWS),
+            calibration=partial(delivery.calibration, material, tutor.task),
         )
         folder.write_student(path, pupil.model, tutor.tokenizer, tokenized.max_length)
         folder.write_manifest(

@@ -129,7 +129,7 @@ def quantize(
         files.pupil.path,
         expected=len(tutor.architecture.products(pupil.model)),
         batches=batches,
-        calibration=partial(_calibration, material, task),
+        calibration=partial(calibration, material, task),
         task=task,
     )
     title = metrics.TITLES[task.metric]
@@ -158,7 +158,7 @@ def _score(material: Material, rows: int) -> Callable[[Answers], float] | None:
     return lambda answers: metrics.score(task, answers, gold)[task.metric]
 
 
-def _calibration(material: Material, task: Task) -> Iterator[Batch]:
+def calibration(material: Material, task: Task) -> Iterator[Batch]:
     """Training texts, evenly over the split, in batches small enough for the activations of all products at once."""
     tokenized = material.tokenized
     rows = tokenized.splits["train"]

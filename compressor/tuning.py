@@ -71,7 +71,7 @@ def check(recipe: Recipe) -> None:
     if find_spec("optuna") is None:
         raise RecipeError(
             f"--tune {recipe.tune.trials} needs optuna, which is not installed.",
-            "Install it with: pip install 'compressor[tune]'",
+            "Install it: pip install '.[tune]' in a checkout of the project.",
         )
     if recipe.distill.epochs < 1:
         raise RecipeError(

@@ -166,7 +166,7 @@ def test_parity_passes_where_the_onnx_file_is_the_export_of_the_safetensors(with
 
 def test_parity_is_skipped_where_there_is_no_torch(with_torch, monkeypatch):
     monkeypatch.setattr(evidence, "find_spec", lambda name: None)
-    assert parity(with_torch) == ("SKIP", "torch and transformers not installed: pip install 'compressor[train]'")
+    assert parity(with_torch) == ("SKIP", "torch and transformers not installed: pip install '.[train]'")
 
 
 def test_parity_fails_where_the_safetensors_are_of_another_model(with_torch):

@@ -176,7 +176,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "another format": (
         {"format_version": 2},
         "DIR/manifest.json has format_version 2; this compressor reads 1.\n"
-        "Install the compressor that wrote it, or a newer one: pip install --upgrade compressor.",
+        "Install the compressor that wrote it, or a newer one.",
     ),
     "no format": ({"format_version": None}, f"DIR/manifest.json has no format_version.\n{AGAIN}"),
     "format of another type": (

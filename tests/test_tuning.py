@@ -250,7 +250,7 @@ def test_tuning_without_optuna_says_what_to_install(monkeypatch):
     with pytest.raises(RecipeError, match="--tune 4 needs optuna, which is not installed") as error:
         lesson.find_teacher(recipe, print)
     assert error.value.exit_code == 2
-    assert error.value.remedy == "Install it with: pip install 'compressor[tune]'"
+    assert error.value.remedy == "Install it: pip install '.[tune]' in a checkout of the project."
     assert tuning.check(build({}, {"teacher": "x"})) is None
 
 

@@ -32,8 +32,8 @@ class MeasuredModel:
         name: As the report names it.
         kind: ``torch`` for a Hugging Face folder run by transformers, ``onnx`` for a file.
         path: The folder or the file.
-        providers: Where it may run. Dynamic int8 has no CUDA kernels: onnxruntime would move its
-            nodes to the CPU without a word, so an int8 model is for the CPU alone.
+        providers: Where it may run. int8 that scales activations as it runs has no CUDA kernels: onnxruntime would
+            move its nodes to the CPU without a word, so such a model is for the CPU alone.
         precision: That of an ONNX file is in the file; torch computes in this one.
         task: Which head torch loads, and which outputs are computed: those of the task, where the file has them.
     """

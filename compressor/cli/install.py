@@ -15,5 +15,5 @@ def need_training_install() -> None:
     if missing:
         raise UserError(
             f"This install runs compressed models but cannot make them: {', '.join(missing)} not found.",
-            "Install the training part with: pip install 'compressor[train]'",
+            "Install the training part: pip install '.[train]' in a checkout of the project.",
         )

@@ -1,8 +1,8 @@
 """Published recipes of distillation, as data: what each sets, and where it is from.
 
 A preset fills fields of the section ``distill`` that the user did not set; epochs, learning rate and batch size are
-the user's, so that presets are compared at equal effort. Weights are means over layers where some papers sum: the
-optimiser's steps do not depend on a common factor.
+the user's, so that presets are compared at equal effort, but for a first stage. Weights are means over layers where
+some papers sum: the optimiser's steps do not depend on a common factor.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ predictor = Predictor("path/to/this/folder")
 {_USE[document["kind"]]}
 ```
 
-That needs `pip install compressor` and no torch. The folder also loads with `{_loader(document)}` (the fp32 student), \
+That needs the compressor package, without torch. The folder also loads with `{_loader(document)}` (the fp32 student), \
 and the files in `onnx/` in onnxruntime.
 
 ## Results

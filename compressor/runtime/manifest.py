@@ -136,7 +136,7 @@ def read_manifest(folder: Path) -> Manifest:
     if version != FORMAT_VERSION:
         raise ManifestError(
             f"{path} has format_version {version}; this compressor reads {FORMAT_VERSION}.",
-            "Install the compressor that wrote it, or a newer one: pip install --upgrade compressor.",
+            "Install the compressor that wrote it, or a newer one.",
         )
     return _build(content, path)
 

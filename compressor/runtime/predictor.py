@@ -235,7 +235,7 @@ def _supported(folder: Path, manifest: Manifest) -> Kind:
     what = f"kind {manifest.kind!r} of task" if kinds_of(manifest.task) else "task"
     raise ManifestError(
         f"{folder / MANIFEST}: {what} {manifest.task!r} is not one that this runtime knows.",
-        f"It knows {', '.join(NAMES)}. A newer compressor may know more: pip install --upgrade compressor.",
+        f"It knows {', '.join(NAMES)}. A newer compressor may know more.",
     )
 
 

@@ -128,7 +128,7 @@ def _read(request: CheckRequest, manifest: Manifest, task: Task, *, whole: bool)
     if missing and task.kind != "single-label":
         raise UserError(
             f"This install cannot measure {task.metric_title}: {', '.join(missing)} not found.",
-            "Leave --data out, or install the training part: pip install 'compressor[train]'.",
+            "Leave --data out, or install the training part: pip install '.[train]' in a checkout of the project.",
         )
     recipe, seed = _run_recipe(request.data, report)
     known = report["data"]["fingerprint"] if report else None
@@ -157,7 +157,8 @@ def _teacher(place: Path, task: Task, aside: Path, listen: Listener) -> Entrant:
     if missing:
         raise UserError(
             f"{place} holds no ONNX file, and this install cannot export one: {', '.join(missing)} not found.",
-            "Give --teacher an ONNX file, or install the training part: pip install 'compressor[train]'.",
+            "Give --teacher an ONNX file, or install the training part: pip install '.[train]' in a checkout of the "
+            "project.",
         )
     from datasets import Dataset
 

@@ -139,7 +139,7 @@ def parity(found: Folder) -> Gate:
         return skip("the folder has no fp32 ONNX file beside a model.safetensors")
     missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
     if missing:
-        return skip(f"{' and '.join(missing)} not installed: pip install 'compressor[train]'")
+        return skip(f"{' and '.join(missing)} not installed: pip install '.[train]'")
     entrant, task = found.entrant(fp32), found.task
     texts, pairs = _texts(found, (4, 12, 40, 100))
     rows = sorted(encode(entrant.home, texts[:32], pairs[:32]), key=lambda row: len(row["input_ids"]))

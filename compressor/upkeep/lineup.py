@@ -40,7 +40,7 @@ class Entrant:
 
     @property
     def measured(self) -> MeasuredModel:
-        """The entrant as the benchmark takes it; dynamic int8 has no CUDA kernels."""
+        """The entrant as the benchmark takes it; int8 that scales activations as it runs has no CUDA kernels."""
         task = self.home.task or TASKS["single-label"]  # of an ONNX file without a task all outputs are computed
         found = MeasuredModel(self.name, self.kind, self.path, task=task.kind)
         precision = self.precision if self.precision in PRECISIONS else "fp32"
