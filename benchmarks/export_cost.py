@@ -5,10 +5,11 @@
 
 WORK is that of ``peers.py``: the environment of optimum-onnx and the model with random weights are made there where
 they are missing. Ours is one process, which loads the Hugging Face folder, exports and fuses, proves parity with torch
-at four shapes, observes activations on 512 rows of 16 tokens, since a run observes 512 texts, and writes and measures
-int8 (``export_cost.py --ours MODEL OUT``). optimum has two: ``optimum-cli export onnx``, which validates too, and
-``optimum-cli onnxruntime quantize --avx2``, which observes nothing. Wall time, and the largest resident memory of a
-process as the kernel counts it. Finished rounds stand in ``benchmarks/results/export_cost.json``.
+at four shapes, and writes and measures int8 (``export_cost.py --ours MODEL OUT MODE``): once in the mode ``per-token``,
+which observes no texts, and once in the default, which observes activations on 512 rows of 16 tokens, as a run does on
+512 texts. optimum has two processes: ``optimum-cli export onnx``, which validates too, and ``optimum-cli onnxruntime
+quantize --avx2``, which observes nothing. Wall time, and the largest resident memory of a process as the kernel counts
+it. Finished rounds stand in ``benchmarks/results/export_cost.json``.
 """
 
 from __future__ import annotations
@@ -33,11 +34,12 @@ RESULTS = HERE / "results" / "export_cost.json"
 MODEL = "bert-base"
 SHAPES = ((1, 8), (1, 64), (3, 24), (4, 32))
 OBSERVED = ((8, 16),) * 64
+MODES = {"ours": "per-token", "ours, observing": "smooth"}
 OPTIMUM = next(peer for peer in peers_build.PEERS if peer.name == "optimum")
 OURS = next(peer for peer in peers_build.PEERS if peer.name == "ours-fp32")
 
 
-def ours(model: Path, out: Path) -> None:
+def ours(model: Path, out: Path, mode: str) -> None:
     """Export, fuse, prove and quantize, by the calls that the pipeline makes."""
     import numpy as np
     from transformers import AutoModelForSequenceClassification
@@ -66,6 +68,7 @@ def ours(model: Path, out: Path) -> None:
         target="auto",
         expected=expected,
         batches=batches[2:],
+        mode=mode,
         calibration=lambda: observed,
     )
 
@@ -96,7 +99,10 @@ def one_round(model: Path, work: Path, *, first: bool) -> dict[str, Any]:
     out = work / "export-cost"
     program = peers_build.python_of(OPTIMUM, work).with_name("optimum-cli")
     steps: dict[str, tuple[peers_build.Peer, list[str | Path]]] = {
-        "ours": (OURS, [sys.executable, Path(__file__).resolve(), "--ours", model, out / "ours"]),
+        **{
+            name: (OURS, [sys.executable, Path(__file__).resolve(), "--ours", model, out / "ours", mode])
+            for name, mode in MODES.items()
+        },
         "optimum export": (
             OPTIMUM,
             [program, "export", "onnx", "--model", model, "--task", "text-classification", out / "optimum"],
@@ -108,7 +114,7 @@ def one_round(model: Path, work: Path, *, first: bool) -> dict[str, Any]:
     }
     shutil.rmtree(out, ignore_errors=True)
     (out / "ours").mkdir(parents=True)
-    order = [*steps] if first else [*steps][1:] + [*steps][:1]
+    order = [*steps] if first else [*steps][len(MODES) :] + [*steps][: len(MODES)][::-1]
     found: dict[str, Any] = {name: cost(steps[name][1], steps[name][0]) for name in order}
     found["fp32_bytes"] = (out / "ours" / "model.onnx").stat().st_size
     shutil.rmtree(out)
@@ -118,27 +124,28 @@ def one_round(model: Path, work: Path, *, first: bool) -> dict[str, Any]:
 def main() -> None:
     """Measure rounds that are missing, or be one measured process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ours", nargs=2, type=Path, metavar=("MODEL", "OUT"), help="be the measured process")
+    parser.add_argument("--ours", nargs=3, metavar=("MODEL", "OUT", "MODE"), help="be the measured process")
     parser.add_argument("--work", type=Path, default=Path("exported/peers"), help="folder for environments and files")
     parser.add_argument("--tokenizer", type=Path, help="of the model; default: that of the embedded MiniLM")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=1e6, help="start no round after this many minutes")
     asked = parser.parse_args()
     if asked.ours:
-        ours(*asked.ours)
+        model, out, mode = asked.ours
+        ours(Path(model), Path(out), mode)
         return
     from benchmarks.peers import bert_base
     from compressor.environment import fingerprint
 
     deadline, work = time.monotonic() + 60 * asked.minutes, asked.work.resolve()
     peers_build.environments(work, {OPTIMUM.environment})
-    model = bert_base(work / MODEL, asked.tokenizer)
+    source = bert_base(work / MODEL, asked.tokenizer)
     for number in range(1, asked.rounds + 1):
         unit = f"round {number}"
         if unit in finished.read(RESULTS) or time.monotonic() > deadline:
             continue
         machine = {key: fingerprint()[key] for key in ("date", "cpu", "virtual_machine", "versions")}
-        found = one_round(model, work, first=number % 2 == 1)
+        found = one_round(source, work, first=number % 2 == 1)
         finished.add(RESULTS, unit, {"environment": machine, **found})
         told = (f"{name} {one['seconds']:.1f} s, {one['peak_bytes'] / found['fp32_bytes']:.2f}x the file"
                 for name, one in found.items() if name != "fp32_bytes")  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import logging
 import warnings
@@ -147,7 +148,7 @@ def _trace(model: Model, task: Task, input_names: Sequence[str], opset: int) -> 
     if "token_type_ids" in example:
         example["token_type_ids"] = torch.zeros_like(example["token_type_ids"])
     try:
-        with _answers_only(model.config), _rewritten(model), _silenced(), torch.inference_mode():
+        with _answers_only(model.config), _rewritten(model), _silenced(), _uncollected(), torch.inference_mode():
             program = torch.onnx.export(
                 model,
                 (),
@@ -203,6 +204,18 @@ def _answers_only(config: Any) -> Iterator[None]:
     finally:
         for name in wanted:
             setattr(config, name, before[name])
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector away: it would look again and again at hundreds of thousands of objects that stay."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextlib.contextmanager
