@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
+from compressor.recipe.presets import PRESETS
+
 _INTRODUCTION = """# Accuracy kept
 
 Written by `python benchmarks/accuracy.py --render` from `benchmarks/results/accuracy.json`. Whole test splits; clinc150
@@ -65,8 +67,12 @@ def _effort(part: Any, datasets: Sequence[Any]) -> str:
         for data in datasets
         if data.name in part.datasets
     )
-    first = "; tinybert and minilm have 10 and 3 of a first stage before theirs" if "tinybert" in part.variants else ""
-    return f"Epochs of teacher and student: {shown}{first}."
+    first = (
+        f"; {name} has {PRESETS[name].values['intermediate_epochs']:g} of a first stage before them"
+        for name in part.variants
+        if name in PRESETS and "intermediate_epochs" in PRESETS[name].values
+    )
+    return f"Epochs of teacher and student: {shown}{''.join(first)}."
 
 
 def _line(where: str, variant: str, found: Sequence[Mapping[str, Any]], goal: float | None) -> str:

@@ -52,9 +52,9 @@ def ours(model: Path, out: Path, mode: str) -> None:
     with quiet():
         network = AutoModelForSequenceClassification.from_pretrained(model).eval()
     architecture, expected = architecture_of(network.config), len(architecture_of(network.config).products(network))
-    rng = np.random.default_rng(0)
+    rng, vocabulary = np.random.default_rng(0), network.config.vocab_size
 
-    def batch(rows: int, length: int, vocabulary: int = network.config.vocab_size) -> dict[str, Any]:
+    def batch(rows: int, length: int) -> dict[str, Any]:
         mask = (np.arange(length) < np.linspace(length, max(2, length // 3), rows)[:, None]).astype(np.int64)
         ids = rng.integers(1000, vocabulary, (rows, length)) * mask
         return {"input_ids": ids, "token_type_ids": np.zeros_like(ids), "attention_mask": mask}

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import finished
-from compressor.benchmark.intervals import spread
+from benchmarks import finished, page
 
 RESULTS = Path(__file__).resolve().parent / "results" / "export_cost.json"
 SIDES: Mapping[str, tuple[str, ...]] = {
@@ -55,10 +54,9 @@ def render() -> str:
 
 
 def _ratio(logs: Any) -> str:
-    found = spread(logs)
-    interval = "" if found is None else "95% interval {:.2f}–{:.2f}, ".format(*found.ratio()[1:])
-    goal = "met" if np.median(logs) <= 0 else "missed"
-    return f"{float(np.exp(np.median(logs))):.2f} ({interval}goal: at most 1, {goal})"
+    value, low, high = page.ratio(logs)
+    goal = "met" if high <= 1 else "met, interval holds more" if value <= 1 else "missed"
+    return f"{value:.2f} (95% interval {low:.2f}–{high:.2f}, goal: at most 1, {goal})"
 
 
 def seconds(rounds: list[dict[str, Any]], steps: tuple[str, ...]) -> Any:

@@ -6,6 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from compressor.benchmark.intervals import Logs, spread
+
 
 def fill(path: Path, name: str, script: str, body: str) -> None:
     """Replace what stands between a page's marks.
@@ -26,6 +30,12 @@ def fill(path: Path, name: str, script: str, body: str) -> None:
     if not found or not closed:
         raise ValueError(f"{path.name} has no {start} ... {end}")
     path.write_text(f"{before}{start}\n\n{body.strip()}\n\n{end}{after}", encoding="utf-8")
+
+
+def ratio(logs: Logs) -> tuple[float, float, float]:
+    """What rounds say about a ratio, from its logarithms: centre and 95% interval, which one round leaves open."""
+    found = spread(logs)
+    return found.ratio() if found else (float(np.exp(logs[0])), 0.0, float("inf"))
 
 
 def int8_form(units: Iterable[Mapping[str, Any]]) -> str:

@@ -29,7 +29,6 @@ sys.path.insert(0, str(HERE.parent))
 
 from benchmarks import finished, page  # noqa: E402
 from compressor import environment  # noqa: E402
-from compressor.benchmark.intervals import spread  # noqa: E402
 from compressor.benchmark.process import run_process  # noqa: E402
 from compressor.recipe.presets import PRESETS  # noqa: E402
 from compressor.runtime import available_cores  # noqa: E402
@@ -146,8 +145,7 @@ def render(results: dict[str, Any]) -> str:
     for (student, data, threads), rows in groups.items():
         plain = [1000 * median(row["seconds"][PLAIN]["distil"]) for row in rows]
         logs = np.log([_ratio(row["seconds"], "default", "distil") for row in rows])
-        found = spread(logs)
-        value, low, high = found.ratio() if found else (float(np.exp(logs[0])), 0.0, float("inf"))
+        value, low, high = page.ratio(logs)
         told = "met" if high <= GOAL else "met, interval holds more" if value <= GOAL else "missed"
         cells = [
             STUDENTS[student]["title"], data, str(threads), f"{median(plain):.0f} ({min(plain):.0f}-{max(plain):.0f})",

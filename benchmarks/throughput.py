@@ -28,7 +28,6 @@ sys.path.insert(0, str(HERE.parent))
 from benchmarks import finished, page, throughput_student  # noqa: E402
 from benchmarks.throughput_worker import WAYS  # noqa: E402
 from compressor import environment  # noqa: E402
-from compressor.benchmark.intervals import spread  # noqa: E402
 from compressor.benchmark.process import run_process  # noqa: E402
 from compressor.folder import MODEL, QUANTIZED  # noqa: E402
 from compressor.recipe import QuantizeRecipe  # noqa: E402
@@ -83,9 +82,7 @@ def measure(folder: Path, model: str, texts: list[str], threads: int, rounds: in
 
 def ratio(rates: dict[str, list[float]], way: str) -> tuple[float, float, float]:
     """How many times as many texts we answer in a second, with its interval (95%)."""
-    logs = np.log(rates["ours"]) - np.log(rates[way])
-    found = spread(logs)
-    return found.ratio() if found else (float(np.exp(logs[0])), 0.0, float("inf"))
+    return page.ratio(np.log(rates["ours"]) - np.log(rates[way]))
 
 
 def run(asked: argparse.Namespace) -> None:

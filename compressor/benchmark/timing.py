@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from compressor.benchmark.plan import Budget
+from compressor.collector import uncollected
 
 Feed = TypeVar("Feed")
 Clock = Callable[[], int]
@@ -56,10 +57,8 @@ def time_cell(
     """
     warm, steady = _warm_up(call, sorted(feeds, key=size_of, reverse=True), budget, clock)
     samples: list[float] = []
-    collecting = gc.isenabled()
     gc.collect()
-    gc.disable()
-    try:
+    with uncollected():
         start = clock()
         while True:
             for feed in feeds:
@@ -69,9 +68,6 @@ def time_cell(
             enough = len(samples) >= budget.min_calls and (clock() - start) / 1e9 >= budget.timed_seconds
             if enough or len(samples) >= max(budget.max_calls, budget.min_calls):
                 return Timing(tuple(samples), warm, steady)
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _warm_up(call: Callable[[Feed], object], feeds: Sequence[Feed], budget: Budget, clock: Clock) -> tuple[int, bool]:

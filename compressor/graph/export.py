@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import logging
 import warnings
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from compressor.answers import Floats
 from compressor.architectures import Architecture
 from compressor.artifacts import ExportedModel, FusionCount
+from compressor.collector import uncollected
 from compressor.errors import FusionError, StageError
 from compressor.events import Listener, Note, Warned, ignore
 from compressor.graph import files as onnx_files
@@ -148,7 +148,8 @@ def _trace(model: Model, task: Task, input_names: Sequence[str], opset: int) -> 
     if "token_type_ids" in example:
         example["token_type_ids"] = torch.zeros_like(example["token_type_ids"])
     try:
-        with _answers_only(model.config), _rewritten(model), _silenced(), _uncollected(), torch.inference_mode():
+        # The collector would look again and again at hundreds of thousands of objects that stay.
+        with _answers_only(model.config), _rewritten(model), _silenced(), uncollected(), torch.inference_mode():
             program = torch.onnx.export(
                 model,
                 (),
@@ -204,18 +205,6 @@ def _answers_only(config: Any) -> Iterator[None]:
     finally:
         for name in wanted:
             setattr(config, name, before[name])
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep the garbage collector away: it would look again and again at hundreds of thousands of objects that stay."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 @contextlib.contextmanager

@@ -80,8 +80,9 @@ def _quantization(document: Mapping[str, Any]) -> Iterator[str]:
             f"{precision} changes what the fp32 student says about {drift['changed_labels']:,} of {rows:,} test rows "
             f"(largest difference of an output {drift['max_abs_difference']:.2f})."
         )
-    if document["environment"].get("gpus") and found.get("mode", "dynamic") in ("dynamic", "per-token", "smooth"):
-        yield f"int8 ({found.get('mode', 'dynamic')}) is for the CPU provider; on a GPU fp32 and fp16 are faster."
+    mode = found.get("mode", "dynamic")
+    if document["environment"].get("gpus") and mode in ("dynamic", "per-token", "smooth"):
+        yield f"int8 ({mode}) is for the CPU provider; on a GPU fp32 and fp16 are faster."
 
 
 def _claims(found: Mapping[str, Any]) -> Iterator[str]:
