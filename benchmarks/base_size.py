@@ -67,6 +67,7 @@ def main() -> None:
             target="auto",
             expected=12 * len(architecture.linears),
             batches=texts[3:5],
+            calibration=lambda: texts[:3],
         )
         sizes = {"fp32": file_bytes(exported.path), "int8": file_bytes(quantized.path)}
         opened = {"fp32": opening(exported.path), "int8": opening(quantized.path)}

@@ -52,7 +52,10 @@ def run(layers: int, hidden: int, rounds: int, threads: int | None) -> dict[str,
                 export.export_onnx(model, architecture, INPUTS, path, opset=18, batches=batches)
             small = Path(folder) / f"{form}-int8.onnx"
             expected = layers * len(architecture.linears)
-            quantize_onnx(path, small, target="auto", expected=expected, batches=batches, mode=QuantizeRecipe().mode)
+            quantize_onnx(
+                path, small, target="auto", expected=expected, batches=batches, calibration=lambda: batches,
+                mode=QuantizeRecipe().mode,
+            )  # fmt: skip
             models += [
                 MeasuredModel(path.stem, "onnx", path),
                 MeasuredModel(small.stem, "onnx", small, precision="int8"),

@@ -145,7 +145,10 @@ def write_files(layers: int, hidden: int, folder: Path) -> dict[str, Path]:
     export_onnx(model, architecture, INPUTS, found["fp32"], opset=18, batches=batches)
     expected = layers * len(architecture.linears)
     for mode in MODES:
-        quantize_onnx(found["fp32"], found[mode], target="auto", expected=expected, batches=batches, mode=mode)
+        quantize_onnx(
+            found["fp32"], found[mode], target="auto", expected=expected, batches=batches,
+            calibration=lambda: batches, mode=mode,
+        )  # fmt: skip
     graph = onnx_files.load(found["dynamic"])
     fuse_norms(graph)
     onnx_files.save(graph, found[FUSED])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from compressor.artifacts import Benchmark, LoadRow
-from compressor.benchmark import from_record, rate_ratio, to_record
+from compressor.benchmark import rate_ratio
 from compressor.benchmark.load import chosen, keep_to_cores, thinned, under_load
 from compressor.benchmark.summary import rate, rate_interval
 from compressor.report import speed
@@ -165,13 +165,3 @@ def test_one_process_has_a_ratio_and_no_verdict_that_claims_anything():
 
 def test_nothing_was_loaded_where_nothing_was_timed():
     assert speed.load_rows(None) == []
-
-
-def test_load_survives_a_record():
-    found = benchmark(row("a", 1.0, 2.0))
-    assert from_record(to_record(found)) == found
-
-
-def test_records_of_before_the_load_are_read():
-    record = {key: value for key, value in to_record(benchmark()).items() if key != "load"}
-    assert from_record(record).load == ()

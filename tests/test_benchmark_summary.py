@@ -1,15 +1,12 @@
 """From samples to figures, against references and in simulated benchmarks."""
 
-import json
-
 import numpy as np
 import pytest
 from scipy import stats
 
 from compressor.artifacts import Benchmark, LatencyRow, MachineBounds, ModelCost
-from compressor.benchmark import Ratio, from_record, percentiles, speedup, throughput, to_record, verdict
+from compressor.benchmark import Ratio, percentiles, speedup, throughput, verdict
 from compressor.benchmark.summary import (
-    bootstrap_interval,
     median_interval,
     noise_floor,
     process_medians,
@@ -100,17 +97,6 @@ def test_a_machine_slower_in_half_of_the_rounds_is_no_noise_between_a_model_and_
     assert noise_floor([(original, copy)]) < 0.01
 
 
-def test_the_bootstrap_of_one_process_agrees_with_scipys():
-    samples = np.random.default_rng(3).lognormal(size=200)
-    reference = stats.bootstrap((samples,), np.median, method="percentile", n_resamples=4000, rng=0).confidence_interval
-    assert bootstrap_interval(row(samples), 50, resamples=4000) == pytest.approx(tuple(reference), rel=0.02)
-
-
-def test_the_bootstrap_counts_the_spread_between_processes():
-    low, high = bootstrap_interval(row([1.0] * 50, [2.0] * 50, [3.0] * 50), 50)
-    assert (low, high) == (1.0, 3.0)
-
-
 def _benchmark() -> Benchmark:
     rows = (
         row([20], [22], model="a"),
@@ -119,10 +105,6 @@ def _benchmark() -> Benchmark:
     )
     cost = ModelCost("a", "cpu", 1.0, 2.0, 3, 4.0, ("input_ids",))
     return Benchmark(rows, (cost,), ("a note",), 0.01, MachineBounds(2, 100.0, 10.0))
-
-
-def test_a_benchmark_survives_json():
-    assert from_record(json.loads(json.dumps(to_record(_benchmark())))) == _benchmark()
 
 
 def test_speedup_compares_two_models_in_one_cell():

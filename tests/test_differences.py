@@ -67,7 +67,7 @@ def test_a_comparison_holds_the_difference_of_macro_f1_with_its_title() -> None:
     found = single_label(80)
     (item,) = found.comparisons[0].differences
     assert (item.name, item.title, item.share) == ("macro_f1", "macro F1", True)
-    scores = {row.name: row.macro_f1.estimate for row in found.scores}
+    scores = {row.name: row.metric("macro_f1").estimate for row in found.scores}
     assert item.interval.estimate == pytest.approx(scores["student_onnx"] - scores["teacher"])
     assert item.interval.high < 0
     assert single_label(4).comparisons[0].differences == ()

@@ -56,7 +56,7 @@ def test_the_surest_flips_come_first() -> None:
 
 def test_scores_and_agreement_of_each_model() -> None:
     teacher, student = compared([0, 1, 2, 0], [0, 1, 2, 1], [0, 1, 1, 1]).scores
-    assert (teacher.accuracy.estimate, student.accuracy.estimate) == (0.75, 0.5)
+    assert (teacher.metric("accuracy").estimate, student.metric("accuracy").estimate) == (0.75, 0.5)
     assert (teacher.agreement_with_teacher, student.agreement_with_teacher) == (1.0, 0.75)
 
 
@@ -154,7 +154,7 @@ def test_a_model_without_enough_mistakes_on_validation_rows_gets_no_temperature(
 def test_one_row_and_a_perfect_model_give_an_undecided_verdict() -> None:
     found = compared([1], [1], [1])
     assert found.verdict.decision == "cannot tell"
-    assert found.scores[1].accuracy.low < 0.5
+    assert found.scores[1].metric("accuracy").low < 0.5
 
 
 def test_labels_without_a_test_row_are_named() -> None:

@@ -175,7 +175,12 @@ def test_large_weights_with_several_readers_are_stored_once_and_as_their_product
     large = [tensor for tensor in tensors if list(tensor.dims) in ([128, 128], [128, 3 * 128])]
     assert len({onnx.numpy_helper.to_array(tensor).tobytes() for tensor in large}) == len(large)
     small = quantize_onnx(
-        exported.path, tmp_path / "int8.onnx", target="any", expected=2 * 6, batches=sample(model_type).batches
+        exported.path,
+        tmp_path / "int8.onnx",
+        target="any",
+        expected=2 * 6,
+        batches=sample(model_type).batches,
+        calibration=lambda: sample(model_type).batches,
     )
     assert small.quantized == 2 * 6
 

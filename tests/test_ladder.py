@@ -29,7 +29,10 @@ SENSITIVE = "bert.encoder.layer.1.output.dense"
 
 def read(path: Path, model_type: str = "bert") -> Source:
     return quantize.read_source(
-        path, expected=len(ARCHITECTURES[model_type].products(sample(model_type).model)), batches=batches(model_type)
+        path,
+        expected=len(ARCHITECTURES[model_type].products(sample(model_type).model)),
+        batches=batches(model_type),
+        calibration=lambda: batches(model_type),
     )
 
 

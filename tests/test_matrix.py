@@ -71,7 +71,7 @@ def test_a_model_becomes_a_student_that_learns_reloads_exports_agrees_shrinks_an
 
     small = quantize_onnx(
         exported.path, tmp_path / "onnx/model_quantized.onnx", target="any", expected=len(row.products(again)),
-        batches=batches, task=task,
+        batches=batches, calibration=lambda: batches, task=task,
     )  # fmt: skip
     assert small.quantized == small.expected > 0
     assert small.batch_difference == 0.0

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from compressor.benchmark.bounds import encoder_flops, floor_ms
     from compressor.benchmark.inputs import TokenRows
     from compressor.benchmark.plan import Budget, MeasuredModel
-    from compressor.benchmark.record import from_record, to_record
     from compressor.benchmark.rounds import check, measure
     from compressor.benchmark.summary import (
         Ratio,
@@ -35,14 +34,12 @@ __all__ = [
     "check",
     "encoder_flops",
     "floor_ms",
-    "from_record",
     "measure",
     "percentiles",
     "rate_ratio",
     "ratio",
     "speedup",
     "throughput",
-    "to_record",
     "verdict",
 ]
 
@@ -50,7 +47,6 @@ _HOMES = {
     "bounds": ("encoder_flops", "floor_ms"),
     "inputs": ("TokenRows",),
     "plan": ("Budget", "MeasuredModel"),
-    "record": ("from_record", "to_record"),
     "rounds": ("check", "measure"),
     "summary": (
         "Ratio",

@@ -86,28 +86,6 @@ def rate_ratio(slow: LoadRow, fast: LoadRow, level: float = 0.95) -> Ratio:
     return _ratio(rate(fast) / rate(slow), np.log(fast.rates) - np.log(slow.rates), level)
 
 
-def bootstrap_interval(
-    row: LatencyRow, percentile: float, level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Give the interval of a percentile by the two-stage bootstrap: processes, then their calls.
-
-    The percentile method of Davison and Hinkley 1997, section 3.8. With three processes it is too
-    narrow, since it cannot leave the range of their values; ``median_interval`` can.
-
-    Returns:
-        Milliseconds.
-    """
-    parts = _by_process(row)
-    random = np.random.default_rng(seed)
-    drawn = np.empty(resamples)
-    for index in range(resamples):
-        chosen = (parts[process] for process in random.integers(len(parts), size=len(parts)))
-        drawn[index] = np.percentile(np.concatenate([random.choice(part, part.size) for part in chosen]), percentile)
-    tail = 50 * (1 - level)
-    low, high = np.percentile(drawn, (tail, 100 - tail))
-    return float(low), float(high)
-
-
 def find(
     benchmark: Benchmark, model: str, batch_size: int, sequence_length: int | None, provider: str = "cpu"
 ) -> LatencyRow:

@@ -72,16 +72,6 @@ class ModelScores:
         """The metric that the verdict is about."""
         return self.metrics[0].interval
 
-    @property
-    def accuracy(self) -> Interval:
-        """Accuracy, of single labels."""
-        return self.metric("accuracy")
-
-    @property
-    def macro_f1(self) -> Interval:
-        """Macro F1, of single and multiple labels."""
-        return self.metric("macro_f1")
-
 
 def scores_of(
     name: str,

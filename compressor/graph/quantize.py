@@ -76,8 +76,8 @@ def quantize_onnx(
     target: str,
     expected: int,
     batches: Sequence[parity.Batch],
+    calibration: Callable[[], Iterable[parity.Batch]],
     mode: str = "smooth",
-    calibration: Callable[[], Iterable[parity.Batch]] | None = None,
     task: Task = TASKS["single-label"],
     listen: Listener = ignore,
 ) -> QuantizedModel:
@@ -93,9 +93,9 @@ def quantize_onnx(
         target: A key of ``targets.WEIGHTS``, or ``auto`` for this machine.
         expected: Matrix products of the encoder, as ``Architecture.products`` names them.
         batches: Validation text, padded; what the smaller file changes is measured on it.
-        mode: A key of ``modes.MODES``.
         calibration: Training text in small padded batches, read anew at every call; the static and the smooth mode
-            observe activations on it. Default: ``batches``.
+            observe activations on it. Text that the file is judged on would flatter it.
+        mode: A key of ``modes.MODES``.
         task: What the model does.
         listen: Hears the agreement, and what to know before deploying.
 
@@ -114,7 +114,7 @@ def read_source(
     *,
     expected: int,
     batches: Sequence[parity.Batch],
-    calibration: Callable[[], Iterable[parity.Batch]] | None = None,
+    calibration: Callable[[], Iterable[parity.Batch]],
     task: Task = TASKS["single-label"],
 ) -> Source:
     """Ask the fp32 file once, for all that is compared with it; arguments as for ``quantize_onnx``.
@@ -132,7 +132,7 @@ def read_source(
     del model
     found = _ask(onnx_files.open_session(path), batches, task)
     onnx_files.give_back()
-    return Source(path, expected, batches, found, Calibration(calibration or (lambda: batches)), task, products)
+    return Source(path, expected, batches, found, Calibration(calibration), task, products)
 
 
 def make(source: Source, path: Path, plan: Plan) -> Made:

@@ -105,13 +105,6 @@ def shrink_tables(model: ir.Model) -> None:
     RemoveUnusedNodesPass()(model)
 
 
-def count_products(model: ir.Model) -> int:
-    """Count the encoder's matrix products in int8, those that are packed into one apart."""
-    inside = f"{model.metadata_props.get(LAYERS_KEY, '')}."
-    products = [node for node in model.graph if node.op_type == "MatMulInteger"]
-    return sum(products_of(node) for node in products if (node.name or "").startswith(inside))
-
-
 def products_of(node: ir.Node) -> int:
     """How many products of the model a node stands for: an attention, or a packed one of Q, K and V, for three."""
     if node.op_type == "Attention":

@@ -7,7 +7,6 @@ number of layers. Shapes are part of the types; the tests check them at run time
 from compressor.training.losses.embeddings import (
     embedding_cosine,
     embedding_mse,
-    similarity_kl,
     similarity_mse,
 )
 from compressor.training.losses.logits import (
@@ -40,7 +39,6 @@ __all__ = [
     "masked_lm_kl",
     "regression_mse",
     "relation_kl",
-    "similarity_kl",
     "similarity_mse",
     "soft_label_bce",
     "soft_label_kl",

@@ -36,30 +36,6 @@ def similarity_mse(
     return difference[_pairs(difference)].square().sum() / max(1, len(student) * (len(student) - 1))
 
 
-def similarity_kl(
-    student: Float[Tensor, "batch student_width"], teacher: Float[Tensor, "batch teacher_width"], temperature: float
-) -> Float[Tensor, ""]:
-    """KL divergence between the distributions of each text over the others of its batch; widths may differ.
-
-    ``mean_i sum_{j != i} p_T log(p_T / p_S)`` with ``p = softmax_j(cos(x_i, x_j) / T)``, as SEED compares
-    similarities (Fang et al. 2021, https://arxiv.org/abs/2101.04731, equations 2 to 4), the batch being its queue. A
-    batch of one text gives 0.
-
-    Args:
-        student: Embeddings of the student.
-        teacher: Embeddings of the teacher.
-        temperature: T, above 0; cosines lie close together, so well below 1.
-    """
-    count = len(student)
-    if count < 2:
-        return student.sum() * 0
-    own, other = _cosines(student), _cosines(teacher.detach())
-    rows = (count, count - 1)
-    log_student = functional.log_softmax(own[_pairs(own)].view(rows) / temperature, dim=-1)
-    log_teacher = functional.log_softmax(other[_pairs(other)].view(rows) / temperature, dim=-1)
-    return functional.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
-
-
 def _cosines(embeddings: Float[Tensor, "batch width"]) -> Float[Tensor, "batch batch"]:
     unit = functional.normalize(embeddings, dim=-1)
     return unit @ unit.T
