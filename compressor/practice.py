@@ -167,4 +167,4 @@ def _choose_layers(
             return scouting.remembered(path, search, listen)
 
     layers = processes.by_first(found).chosen.layers
-    return recipe.student.model_copy(update={"layers": layers, "layer_selection": "alternate"})
+    return recipe.student.model_copy(update={"layers": layers, "layer_selection": "spaced"})

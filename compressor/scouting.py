@@ -34,7 +34,7 @@ Batch = Mapping[str, Tensor]
 Scores = Mapping[str, float]
 """Means over the texts; ``loss`` decides, lower is better, and the others are told."""
 
-RULES: tuple[LayerSelection, ...] = ("alternate", "spaced", "first", "last")
+RULES: tuple[LayerSelection, ...] = ("spaced", "alternate", "first", "last")
 GREEDY = "greedy"
 
 

@@ -177,7 +177,7 @@ LAYERS = (
     Bad("layers in words", "--layers six: 'six' is neither a number nor a list such as 0,2,4.", "--layers six"),
     Bad(
         "an unknown selection",
-        'Invalid value "middle" for --layer-selection. Choose from: "alternate", "spaced", "first", "last", "random-init", "auto".',
+        'Invalid value "middle" for --layer-selection. Choose from: "spaced", "alternate", "first", "last", "random-init", "auto".',
         "--layer-selection middle",
     ),
 )

@@ -154,7 +154,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     told = " ".join(capsys.readouterr().out.split())
     for part in (
         "4 layers",
-        "2 layers (copies 0, 2)",
+        "2 layers (copies 0, 3)",
         "int8 file",
         "40% of the encoder's linear weights",
         "2.0x fewer",

@@ -50,7 +50,7 @@ def test_a_recipe_is_frozen():
         ({"epochs": 0.0}, "--epochs 0.0: input should be greater than 0."),
         ({"batch-sizes": "1,0"}, "--batch-sizes 1,0: expected distinct numbers from 1 up, as in 1,8,32."),
         ({"batch-sizes": "1,1"}, "--batch-sizes 1,1: expected distinct numbers from 1 up, as in 1,8,32."),
-        ({"layer-selection": "odd"}, "--layer-selection odd: input should be 'alternate', 'spaced'"),
+        ({"layer-selection": "odd"}, "--layer-selection odd: input should be 'spaced', 'alternate'"),
         ({"target": "sse2"}, "--target sse2: input should be 'auto', 'any'"),
         ({"opset": 11}, "--opset 11: input should be greater than or equal to 18."),
         ({"seed": -1}, "--seed -1: input should be greater than or equal to 0."),

@@ -81,7 +81,7 @@ def test_hidden_states_are_compared_with_the_end_of_each_span():
     with torch.inference_mode():
         ours = student.model(**inputs, output_hidden_states=True).hidden_states
         theirs = tutor.model(**inputs, output_hidden_states=True).hidden_states
-    expected = [losses.hidden_cosine(ours[1], theirs[2], inputs["attention_mask"]),
+    expected = [losses.hidden_cosine(ours[1], theirs[3], inputs["attention_mask"]),
                 losses.hidden_cosine(ours[2], theirs[4], inputs["attention_mask"])]  # fmt: skip
     assert loss.item() == pytest.approx((expected[0] + expected[1]).item() / 2, rel=1e-5)
     assert loss.item() > 1e-5
@@ -110,25 +110,45 @@ def test_one_seed_gives_one_student_bit_for_bit(tmp_path):
     assert_equal(weights(first), weights(second))
 
 
+class InOrder(torch.utils.data.Sampler):
+    def __init__(self, count):
+        self.count = count
+
+    def __iter__(self):
+        return iter(range(self.count))
+
+    def __len__(self):
+        return self.count
+
+
+def test_without_dropout_a_model_that_has_it_learns_as_one_that_has_none(tmp_path):
+    data = tokenized(train_rows=32)
+    found = {}
+    for share, dropout in ((0.5, False), (0.0, True), (0.5, True)):
+        model = tiny.model("bert", hidden_dropout_prob=share, attention_probs_dropout_prob=share)
+        train(
+            model,
+            TrainingData(data.splits["train"], InOrder(32), data.splits["validation"], Collator(0)),
+            TrainingSettings("fine-tune", 2, 1e-3, 8, 0, dropout=dropout),
+            tmp_path / f"{share}-{dropout}",
+            lambda event: None,
+            supervised(TASKS["single-label"]),
+        )
+        found[share, dropout] = torch.cat([tensor.flatten().float() for tensor in model.state_dict().values()])
+    assert torch.allclose(found[0.5, False], found[0.0, True], atol=1e-5)
+    assert not torch.allclose(found[0.5, True], found[0.0, True], atol=1e-3)
+
+
 def test_accumulated_batches_take_the_same_step_as_one_large_batch(tmp_path):
     # Without dropout and with rows of one length the mean of the means is the mean.
     data = tokenized(train_rows=64)
     rows = data.splits["train"].select([0] * 32)
-    sampler = list(range(32))
-
-    class Order(torch.utils.data.Sampler):
-        def __iter__(self):
-            return iter(sampler)
-
-        def __len__(self):
-            return len(sampler)
-
     found = []
     for batch, accumulated in ((16, 1), (4, 4)):
         model = tiny.model("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
         train(
             model,
-            TrainingData(rows, Order(), data.splits["validation"], Collator(0)),
+            TrainingData(rows, InOrder(32), data.splits["validation"], Collator(0)),
             TrainingSettings("fine-tune", 1, 1e-3, batch, 0, gradient_accumulation_steps=accumulated),
             tmp_path / str(batch),
             lambda event: None,
@@ -150,11 +170,12 @@ def test_the_weights_kept_are_those_of_the_best_validation_accuracy(tmp_path):
     assert accuracy == pytest.approx(max(entry["accuracy"] for entry in curve.evaluations))
 
 
-def test_training_stops_early_when_nothing_gets_better(tmp_path):
+@pytest.mark.parametrize(("patience", "epochs"), [(2, 3), (None, 6)])
+def test_a_training_without_gain_stops_where_patience_was_given(tmp_path, patience, epochs):
     data = tokenized(train_rows=64, other_rows=20)
-    recipe = DistillRecipe(epochs=40, batch_size=32, learning_rate=1e-7, patience=2)
+    recipe = DistillRecipe(epochs=6, batch_size=32, learning_rate=1e-7, patience=patience)
     _, curve = training_script.run(tmp_path, recipe=recipe, data=data)
-    assert len(curve.evaluations) == 3
+    assert len(curve.evaluations) == epochs
 
 
 def test_a_pruned_student_is_kept_only_at_its_full_sparsity(tmp_path):

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from compressor.recipe.presets import PresetName, with_preset
 from compressor.recipe.section import Flag, Section
 
-LayerSelection = Literal["alternate", "spaced", "first", "last", "random-init", "auto"]
+LayerSelection = Literal["spaced", "alternate", "first", "last", "random-init", "auto"]
 
 
 class StudentRecipe(Section):
@@ -20,9 +20,9 @@ class StudentRecipe(Section):
         description="Number of layers, or the teacher layers to copy, as in 0,2,4. Default: half of the teacher's.",
     )
     layer_selection: Annotated[LayerSelection, Flag("layer-selection")] = Field(
-        default="alternate",
-        description="Which teacher layers a student of N layers copies. auto: tries several choices before the "
-        "training and takes the best.",
+        default="spaced",
+        description="Which teacher layers a student of N layers copies. spaced: evenly from the first to the last. "
+        "auto: tries several choices before the training and takes the best.",
     )
     trim_vocab: Annotated[str | None, Flag("trim-vocab")] = Field(
         default=None,
@@ -146,6 +146,11 @@ class DistillRecipe(Section):
         default="linear", description="How the learning rate falls after the warm-up."
     )
     weight_decay: Annotated[float, Flag("weight-decay")] = Field(default=0.01, ge=0, description="AdamW weight decay.")
+    dropout: Annotated[bool, Flag("dropout")] = Field(
+        default=True,
+        description="Drop activations of the student as its config says. Without, it sees each text as its teacher did "
+        "(Beyer et al. 2022).",
+    )
     layer_learning_rate_decay: Annotated[float, Flag("layer-learning-rate-decay")] = Field(
         default=1.0,
         gt=0,
@@ -158,8 +163,11 @@ class DistillRecipe(Section):
         lt=1,
         description="Decay of a moving average of the weights, as in 0.999, which is validated and kept. 0: none.",
     )
-    patience: Annotated[int, Flag("patience")] = Field(
-        default=2, gt=0, description="Stop after this many epochs without a better validation score."
+    patience: Annotated[int | None, Flag("patience")] = Field(
+        default=None,
+        gt=0,
+        description="Stop after this many epochs without a better validation score. Default: the training runs "
+        "through, since scores rise while the learning rate falls; the best weights are kept either way.",
     )
     precision: Annotated[Literal["fp32", "bf16", "fp16"], Flag("precision")] = Field(
         default="fp32", description="Arithmetic of the training; fp16 needs a GPU."

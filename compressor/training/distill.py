@@ -268,6 +268,7 @@ def _settings(recipe: DistillRecipe, stage: Stage, seed: int, device: str) -> Tr
         warmup_ratio=recipe.warmup_ratio,
         lr_scheduler=recipe.lr_scheduler,
         weight_decay=recipe.weight_decay,
+        dropout=recipe.dropout,
         patience=recipe.patience,
         precision=recipe.precision,
         device=device,

@@ -47,7 +47,11 @@ Groups = Callable[[nn.Module], list[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How to train. Learning rates are peak values; ratios are shares of all steps."""
+    """How to train. Learning rates are peak values; ratios are shares of all steps; dropout is the model's own.
+
+    Attributes:
+        patience: Stop after this many epochs without a better score; ``None``: never.
+    """
 
     stage: str
     epochs: float
@@ -58,7 +62,8 @@ class TrainingSettings:
     warmup_ratio: float = 0.1
     lr_scheduler: str = "linear"
     weight_decay: float = 0.01
-    patience: int = 2
+    dropout: bool = True
+    patience: int | None = None
     precision: str = "fp32"
     device: str = "cpu"
     checkpoint_minutes: float = 2.0
@@ -155,12 +160,12 @@ def train(
         eval_dataset=data.validation,
         data_collator=data.collate,
         callbacks=[
-            EarlyStoppingCallback(early_stopping_patience=settings.patience),
+            *([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
             Clock(settings.checkpoint_minutes * 60),
             *callbacks,
         ],
     )
-    trainer.prepare_run(objective, data, ready, groups)
+    trainer.prepare_run(objective, data, ready, groups, dropout=settings.dropout)
     if here.count > 1:
         processes.spread(model.parameters())
         set_seed(settings.seed + here.rank)  # another dropout in each
@@ -199,13 +204,20 @@ class _Trainer(Trainer):
     """
 
     def prepare_run(
-        self, objective: Objective, data: TrainingData, ready: Callable[[], bool], groups: Groups | None
+        self,
+        objective: Objective,
+        data: TrainingData,
+        ready: Callable[[], bool],
+        groups: Groups | None,
+        *,
+        dropout: bool,
     ) -> None:
         self._objective = objective
         self._data = data
         self._judge = data.score or accuracy_of(data.validation)
         self._ready = ready
         self._groups = groups
+        self._dropout = dropout
         self.figures: Figures = {}
         trained: Any = self.model
         self._gradients = SharedGradients(trained) if processes.here().count > 1 else None
@@ -226,6 +238,9 @@ class _Trainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
+        if not self._dropout:
+            # Encoders differ between training and inference in nothing else; the Trainer calls train() in every step.
+            model.eval()
         loss, figures = self._objective(model, inputs)
         for name, value in {"loss": loss.detach(), **figures}.items():
             previous = self.figures.get(name, value)

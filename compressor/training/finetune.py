@@ -13,6 +13,9 @@ from compressor.training.masking import mask_token_of, training_rows
 from compressor.training.objectives import supervised
 from compressor.training.validation import Score
 
+PATIENCE = 2
+"""Epochs without a better score after which a teacher has learnt enough."""
+
 
 def fine_tune(
     teacher: Teacher,
@@ -61,6 +64,7 @@ def fine_tune(
             learning_rate=recipe.teacher.learning_rate,
             batch_size=recipe.distill.batch_size,
             seed=recipe.seed,
+            patience=PATIENCE,
             precision=recipe.distill.precision,
             device=recipe.device,
             checkpoint_minutes=recipe.distill.checkpoint_minutes,
