@@ -79,10 +79,14 @@ class Part:
 
 
 OURS: Flags = {}
+WHOLE: Flags = {"dropout": False}
+EARLY: Flags = {"patience": 2}
+COPIES: Flags = {"augment": 2, "epochs": 5}
 FINE_TUNED: Flags = {"soft-weight": 0.0, "hard-weight": 1.0}
 PRESETS: Mapping[str, Flags] = {name: {"preset": name} for name in ("distilbert", "pkd", "tinybert", "minilm")}
 BATCH: Flags = {"batch-size": 64}
-PATIENT: Flags = {"patience": 100}
+EVERY_OTHER: Flags = {"layer-selection": "alternate"}
+SQUARED: Flags = {"soft-weight": 0.0, "logit-weight": 1.0}
 BASE_EPOCHS = {"clinc150": 4, "banking77": 5, "mr": 1}
 DATASETS = (Dataset("clinc150", 6, 8), Dataset("banking77", 8, 10), Dataset("mr", 3, 3, slower=4))
 PARTS = (
@@ -100,9 +104,10 @@ PARTS = (
     ),
     Part(
         "slim", "MPNet base, heads and neurons removed", "mpnet", (3,),
-        {"half the FFN, half the heads": {"prune-ffn": 0.5, "prune-heads": 0.5},
-         "a third of the FFN, half the heads": {"prune-ffn": 2 / 3, "prune-heads": 0.5},
-         "a quarter of the FFN, a third of the heads": {"prune-ffn": 0.75, "prune-heads": 2 / 3}}, (42,), 5e-5, 1.5e-4,
+        {"half the FFN, half the heads": {**EARLY, "prune-ffn": 0.5, "prune-heads": 0.5},
+         "a third of the FFN, half the heads": {**EARLY, "prune-ffn": 2 / 3, "prune-heads": 0.5},
+         "a quarter of the FFN, a third of the heads": {**EARLY, "prune-ffn": 0.75, "prune-heads": 2 / 3}},
+        (42,), 5e-5, 1.5e-4,
         {(3, "clinc150", "half the FFN, half the heads"): 99.0},
         datasets=("clinc150", "mr"), longer=2, teacher_epochs=BASE_EPOCHS,
     ),
@@ -112,22 +117,19 @@ PARTS = (
         datasets=("clinc150", "mr"),
     ),
     Part(
-        "attempts", "MiniLM-L6, what else was tried", "minilm", (3,),
+        "attempts", "MiniLM-L6, what was tried on the way to the default", "minilm", (3,),
         {
-            "longer": PATIENT,
-            "longer, temperature 4": {**PATIENT, "temperature": 4.0},
-            "longer, more of the labels": {**PATIENT, "soft-weight": 0.7, "hard-weight": 0.3},
-            "longer, hidden states": {**PATIENT, "hidden-weight": 1.0},
-            "longer, standardized logits": {**PATIENT, "standardize": True, "temperature": 4.0},
-            "longer, averaged weights": {**PATIENT, "ema": 0.999},
-            "longer, the best of several layer choices": {**PATIENT, "layer-selection": "auto"},
+            "stops early": EARLY,
+            "no dropout": WHOLE,
+            "no dropout, squared logits": {**WHOLE, **SQUARED},
+            "no dropout, two altered copies of each text": {**WHOLE, **COPIES},
+            "layers 0, 2, 4, stops early: the default before": {**EVERY_OTHER, **EARLY},
+            "layers 0, 2, 4": EVERY_OTHER,
+            "layers 0, 2, 4, no dropout": {**EVERY_OTHER, **WHOLE},
+            "layers 0, 2, 4, no dropout, squared logits": {**EVERY_OTHER, **WHOLE, **SQUARED},
+            "layers 0, 2, 4, no dropout, two altered copies of each text": {**EVERY_OTHER, **WHOLE, **COPIES},
         },
-        (42,), 2e-4, 4e-4, longer=3,
-    ),
-    Part(
-        "base-attempts", "MPNet base, what else was tried", "mpnet", (3,),
-        {"longer": PATIENT, "longer, hidden states": {**PATIENT, "hidden-weight": 1.0}}, (42,), 5e-5, 1.5e-4,
-        datasets=("clinc150", "mr"), longer=3, teacher_epochs=BASE_EPOCHS,
+        (42,), 2e-4, 4e-4,
     ),
 )  # fmt: skip
 

@@ -88,24 +88,20 @@ def _line(where: str, variant: str, found: Sequence[Mapping[str, Any]], goal: fl
 
 
 def _means(units: Sequence[Any], results: Mapping[str, Any]) -> list[str]:
-    """Each variant's mean over the runs that all variants of a part have finished, the best first."""
-    variants = {unit.variant for unit in units}
-    runs: dict[tuple[str, int, int], dict[str, float]] = {}
+    """The first variant of a part against each other one, over the runs that both have finished."""
+    kept: dict[str, dict[tuple[str, int, int], float]] = {}
     for unit in units:
         if unit.name in results:
-            runs.setdefault((unit.dataset.name, unit.layers, unit.seed), {})[unit.variant] = _retained(
-                results[unit.name]
-            )
-    whole = [row for row in runs.values() if len(row) == len(variants)]
-    if not whole or len(variants) < 2:
-        return []
-    means = {variant: mean(row[variant] for row in whole) for variant in variants}
-    ranked = sorted(means.items(), key=lambda item: -item[1])
-    return [
-        f"Mean retained over the {len(whole)} runs that all of them have: "
-        + ", ".join(f"{name} {value:.2f}%" for name, value in ranked)
-        + "."
-    ]
+            run = (unit.dataset.name, unit.layers, unit.seed)
+            kept.setdefault(unit.variant, {})[run] = _retained(results[unit.name])
+    ours = units[0].variant
+    found = []
+    for variant, runs in kept.items():
+        shared = [run for run in runs if run in kept.get(ours, {})]
+        if variant != ours and shared:
+            mine, other = (mean(kept[name][run] for run in shared) for name in (ours, variant))
+            found.append(f"{variant} {other:.2f}% for {mine:.2f}% ({len(shared)})")
+    return [f"Mean retained, beside that of {ours} over the runs that both have: {'; '.join(found)}."] if found else []
 
 
 def _retained(row: Mapping[str, Any]) -> float:

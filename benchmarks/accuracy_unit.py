@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from compressor import answers, delivery, environment, lesson, practice
+from compressor import answers, delivery, enriching, environment, lesson, practice
 from compressor.evaluation.verdict import non_inferiority
 from compressor.graph.export import export_onnx
 from compressor.graph.parity import parity_batches, text_batches
@@ -51,6 +51,7 @@ def run(flags: dict[str, Any], teacher_seed: int, target: str, keep: Path | None
     candidate = lesson.find_teacher(before, journal)
     candidate, material = lesson.read_material(before, candidate, journal)
     tutor, _ = lesson.teach_teacher(before, candidate, material, journal)
+    material = enriching.extend(before, candidate, tutor, material, journal)
     heard = lesson.ask_teacher(before, tutor, material, journal)
     taught = time.monotonic()
     pupil, curve = practice.teach_student(recipe, tutor, material, heard, journal)
