@@ -119,15 +119,15 @@ PARTS = (
     Part(
         "attempts", "MiniLM-L6, what was tried on the way to the default", "minilm", (3,),
         {
+            "layers 0, 2, 4, stops early: the default before": {**EVERY_OTHER, **EARLY},
             "stops early": EARLY,
             "no dropout": WHOLE,
             "no dropout, squared logits": {**WHOLE, **SQUARED},
-            "no dropout, two altered copies of each text": {**WHOLE, **COPIES},
-            "layers 0, 2, 4, stops early: the default before": {**EVERY_OTHER, **EARLY},
+            "no dropout, two altered copies of each text, 5 epochs": {**WHOLE, **COPIES},
             "layers 0, 2, 4": EVERY_OTHER,
             "layers 0, 2, 4, no dropout": {**EVERY_OTHER, **WHOLE},
             "layers 0, 2, 4, no dropout, squared logits": {**EVERY_OTHER, **WHOLE, **SQUARED},
-            "layers 0, 2, 4, no dropout, two altered copies of each text": {**EVERY_OTHER, **WHOLE, **COPIES},
+            "layers 0, 2, 4, no dropout, two altered copies of each text, 5 epochs": {**EVERY_OTHER, **WHOLE, **COPIES},
         },
         (42,), 2e-4, 4e-4,
     ),
