@@ -79,7 +79,7 @@ class Part:
 
 
 OURS: Flags = {}
-WHOLE: Flags = {"dropout": False}
+NO_DROPOUT: Flags = {"dropout": False}
 EARLY: Flags = {"patience": 2}
 COPIES: Flags = {"augment": 2, "epochs": 5}
 FINE_TUNED: Flags = {"soft-weight": 0.0, "hard-weight": 1.0}
@@ -121,13 +121,15 @@ PARTS = (
         {
             "layers 0, 2, 4, stops early: the default before": {**EVERY_OTHER, **EARLY},
             "stops early": EARLY,
-            "no dropout": WHOLE,
-            "no dropout, squared logits": {**WHOLE, **SQUARED},
-            "no dropout, two altered copies of each text, 5 epochs": {**WHOLE, **COPIES},
+            "no dropout": NO_DROPOUT,
+            "no dropout, squared logits": {**NO_DROPOUT, **SQUARED},
+            "no dropout, two altered copies of each text, 5 epochs": {**NO_DROPOUT, **COPIES},
             "layers 0, 2, 4": EVERY_OTHER,
-            "layers 0, 2, 4, no dropout": {**EVERY_OTHER, **WHOLE},
-            "layers 0, 2, 4, no dropout, squared logits": {**EVERY_OTHER, **WHOLE, **SQUARED},
-            "layers 0, 2, 4, no dropout, two altered copies of each text, 5 epochs": {**EVERY_OTHER, **WHOLE, **COPIES},
+            "layers 0, 2, 4, no dropout": {**EVERY_OTHER, **NO_DROPOUT},
+            "layers 0, 2, 4, no dropout, squared logits": {**EVERY_OTHER, **NO_DROPOUT, **SQUARED},
+            "layers 0, 2, 4, no dropout, two altered copies of each text, 5 epochs": {
+                **EVERY_OTHER, **NO_DROPOUT, **COPIES
+            },
         },
         (42,), 2e-4, 4e-4,
     ),

@@ -8,6 +8,7 @@ import time
 
 import pytest
 import torch
+from torch.utils.data import SequentialSampler
 
 from compressor.errors import ProviderError
 from compressor.events import Note, Progress
@@ -110,17 +111,6 @@ def test_one_seed_gives_one_student_bit_for_bit(tmp_path):
     assert_equal(weights(first), weights(second))
 
 
-class InOrder(torch.utils.data.Sampler):
-    def __init__(self, count):
-        self.count = count
-
-    def __iter__(self):
-        return iter(range(self.count))
-
-    def __len__(self):
-        return self.count
-
-
 def test_without_dropout_a_model_that_has_it_learns_as_one_that_has_none(tmp_path):
     data = tokenized(train_rows=32)
     found = {}
@@ -128,7 +118,7 @@ def test_without_dropout_a_model_that_has_it_learns_as_one_that_has_none(tmp_pat
         model = tiny.model("bert", hidden_dropout_prob=share, attention_probs_dropout_prob=share)
         train(
             model,
-            TrainingData(data.splits["train"], InOrder(32), data.splits["validation"], Collator(0)),
+            TrainingData(data.splits["train"], SequentialSampler(range(32)), data.splits["validation"], Collator(0)),
             TrainingSettings("fine-tune", 2, 1e-3, 8, 0, dropout=dropout),
             tmp_path / f"{share}-{dropout}",
             lambda event: None,
@@ -148,7 +138,7 @@ def test_accumulated_batches_take_the_same_step_as_one_large_batch(tmp_path):
         model = tiny.model("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
         train(
             model,
-            TrainingData(rows, InOrder(32), data.splits["validation"], Collator(0)),
+            TrainingData(rows, SequentialSampler(rows), data.splits["validation"], Collator(0)),
             TrainingSettings("fine-tune", 1, 1e-3, batch, 0, gradient_accumulation_steps=accumulated),
             tmp_path / str(batch),
             lambda event: None,
