@@ -92,7 +92,9 @@ DATASETS = (Dataset("clinc150", 6, 8), Dataset("banking77", 8, 10), Dataset("mr"
 PARTS = (
     Part(
         "minilm", "MiniLM-L6 (6 layers of 384)", "minilm", (3,),
-        {"ours": OURS, "fine-tuned only": FINE_TUNED, **PRESETS}, (42, 43, 44), 2e-4, 4e-4,
+        {"ours": OURS, "fine-tuned only": FINE_TUNED, **PRESETS, "no dropout": NO_DROPOUT,
+         "no dropout, squared logits": {**NO_DROPOUT, **SQUARED}},
+        (42, 43, 44), 2e-4, 4e-4,
         {(3, name, "ours"): 99.5 for name in ("clinc150", "banking77", "mr")},
     ),
     Part(
@@ -121,8 +123,6 @@ PARTS = (
         {
             "layers 0, 2, 4, stops early: the default before": {**EVERY_OTHER, **EARLY},
             "stops early": EARLY,
-            "no dropout": NO_DROPOUT,
-            "no dropout, squared logits": {**NO_DROPOUT, **SQUARED},
             "no dropout, two altered copies of each text, 5 epochs": {**NO_DROPOUT, **COPIES},
             "layers 0, 2, 4": EVERY_OTHER,
             "layers 0, 2, 4, no dropout": {**EVERY_OTHER, **NO_DROPOUT},
