@@ -140,6 +140,7 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
                     notes=journal.notes,
                     warnings=journal.warnings,
                     teacher_hub_id=candidate.checkpoint.repository,
+                    teacher_commit=candidate.checkpoint.commit,
                     trimmed=study.trimmed,
                     uneven=needs_load_student(staging),
                     data_hub_id=None if Path(candidate.source).expanduser().exists() else candidate.source,

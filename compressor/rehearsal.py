@@ -125,7 +125,7 @@ def attempts(
             epochs=trial_epochs(recipe.epochs),
             intermediate_epochs=min(recipe.intermediate_epochs, 1.0),
             gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-            patience=TRIAL_EPOCHS,
+            patience=None,
         )
         unheard = math.ceil(brief.intermediate_epochs)  # epochs in which no answers are taught
 
@@ -158,9 +158,9 @@ def _part(
     return part, {**answers, "train": None if found is None else found.select(chosen)}
 
 
-def _brief(recipe: DistillRecipe, **changes: float) -> DistillRecipe:
+def _brief(recipe: DistillRecipe, **changes: float | None) -> DistillRecipe:
     """Shorten a recipe; an average over many steps would still hold the student as it began."""
-    short = {"gradient_accumulation_steps": 1, "ema": 0.0, "checkpoint_minutes": 1e6}
+    short: dict[str, float | None] = {"gradient_accumulation_steps": 1, "ema": 0.0, "checkpoint_minutes": 1e6}
     return recipe.model_copy(update={**short, **changes})
 
 

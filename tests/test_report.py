@@ -281,7 +281,7 @@ def test_a_run_without_a_benchmark_says_so() -> None:
 def test_the_card_is_read_by_the_hub_library_with_its_results() -> None:
     from huggingface_hub import ModelCard
 
-    found = document(findings(teacher_hub_id="acme/bert-tickets", data_hub_id="acme/tickets"))
+    found = document(findings(teacher_hub_id="acme/bert-tickets", teacher_commit="0a1b2c", data_hub_id="acme/tickets"))
     card = ModelCard(model_card(found, "tickets-6l"))
     shipped = found["models"][-1]
     assert card.data.base_model == ["acme/bert-tickets"]
@@ -291,6 +291,7 @@ def test_the_card_is_read_by_the_hub_library_with_its_results() -> None:
         ("f1", shipped["metrics"][1]["estimate"]),
     }
     assert {"onnx", "int8", "pruned"} <= set(card.data.tags)
+    assert "- The teacher is commit `0a1b2c` of acme/bert-tickets." in card.text
 
 
 def test_the_card_of_a_local_teacher_names_no_hub_model(written: dict) -> None:

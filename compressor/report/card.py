@@ -135,6 +135,8 @@ def _metadata(document: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any
 
 def _steps(document: Mapping[str, Any]) -> Iterator[str]:
     layers, recipe = document["layer_map"], document["recipe"]
+    if document["teacher"].get("commit"):
+        yield f"- The teacher is commit `{document['teacher']['commit']}` of {escape(document['teacher']['hub_id'])}."
     if document["teacher"]["fine_tuned"]:
         yield "- The teacher had no head for the task: it was fine-tuned on the training split."
     for part in document["data"].get("added", []):

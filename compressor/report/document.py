@@ -74,6 +74,7 @@ class Findings:
         notes: Decisions taken on the way.
         warnings: What the user should act on or know before deploying.
         teacher_hub_id: The teacher's name on the hub, where it came from there.
+        teacher_commit: Commit of that hub model.
         data_hub_id: The dataset's name on the hub, where it came from there.
         shapes: Model name to the sizes that bound its latency.
         uneven: The student's layers have widths that plain transformers cannot load.
@@ -104,6 +105,7 @@ class Findings:
     notes: Sequence[str] = ()
     warnings: Sequence[str] = ()
     teacher_hub_id: str | None = None
+    teacher_commit: str | None = None
     data_hub_id: str | None = None
     shapes: Mapping[str, EncoderShape] = field(default_factory=dict)
     uneven: bool = False
@@ -164,6 +166,7 @@ def document(findings: Findings) -> dict[str, Any]:
         "teacher": {
             "name": findings.teacher,
             "hub_id": findings.teacher_hub_id,
+            "commit": findings.teacher_commit,
             "fingerprint": findings.teacher_fingerprint,
             "layers": findings.teacher_layers,
             "fine_tuned": findings.fine_tuned,

@@ -37,6 +37,7 @@ from compressor.heads import asking
 from compressor.tasks import TASKS, Task
 from compressor.training.batches import Collator, share_of
 from compressor.training.objectives import Figures, Objective
+from compressor.training.on_cpu import fast_on_cpu
 from compressor.training.progress import Clock, Reporter
 from compressor.training.shared_gradients import SharedGradients
 from compressor.training.validation import Score, accuracy_of, agreement
@@ -171,7 +172,8 @@ def train(
         set_seed(settings.seed + here.rank)  # another dropout in each
     trainer.add_callback(Reporter(settings.stage, listen, trainer.figures))
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    with fast_on_cpu(model, str(trainer.args.device)):
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     processes.spread(model.parameters())  # the best ones: only the first process knows which checkpoint has them
     # accelerate leaves autocast in model.forward, and an export would follow it.
     trained: nn.Module = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
