@@ -1,0 +1,48 @@
+"""Training on the CPU computes attention plainly, and leaves the model as it found it."""
+
+import pytest
+import torch
+
+from compressor.tasks import TASKS
+from compressor.training.on_cpu import fast_on_cpu
+from tests import tiny
+
+
+def attention(model):
+    return {part.config._attn_implementation for part in model.modules() if hasattr(part, "config")}
+
+
+def forward(model, kind="single-label"):
+    batch = tiny.tokenizer()(["good good bad", "bad"], padding=True, return_tensors="pt")
+    return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+
+
+@pytest.mark.parametrize("model_type", list(tiny.CONFIGS))
+def test_every_family_answers_the_same_within_and_has_its_attention_again_afterwards(model_type):
+    model = tiny.model(model_type)
+    before, answer = attention(model), forward(model).logits
+    with fast_on_cpu(model, "cpu"):
+        assert attention(model) == {"eager"}
+        assert torch.allclose(forward(model).logits, answer, atol=1e-5)
+    assert attention(model) == before
+    assert torch.equal(forward(model).logits, answer)
+
+
+def test_it_has_its_attention_again_after_an_interruption():
+    model = tiny.model("bert")
+    with pytest.raises(KeyboardInterrupt), fast_on_cpu(model, "cpu"):
+        raise KeyboardInterrupt
+    assert attention(model) == {"sdpa"}
+
+
+def test_on_a_gpu_nothing_changes():
+    model = tiny.model("bert")
+    with fast_on_cpu(model, "cuda:0"):
+        assert attention(model) == {"sdpa"}
+
+
+@pytest.mark.parametrize("kind", sorted(TASKS))
+def test_every_task_has_plain_attention(kind):
+    model = tiny.model("bert", kind=kind)
+    with fast_on_cpu(model, "cpu"):
+        assert attention(model) == {"eager"}
