@@ -3,6 +3,7 @@
     python benchmarks/step_cost.py [--data DIR --minilm DIR]
     python benchmarks/step_cost.py --render
 
+Also what precision, dropout, and the plain attention and kept memory of ``compressor.training.on_cpu`` are worth.
 Every measurement is a fresh process that trains the same student for some steps on the same batches, through the
 toolkit's own engine, with equal threads; plain fine-tuning and the default alternate within a round, forwards and
 backwards in turn, and the presets join in the first rounds. Weights and tokens are random, since neither changes what a
@@ -18,6 +19,7 @@ import json
 import random
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -58,7 +60,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     PLAIN: {"distill": {"soft_weight": 0.0, "hard_weight": 1.0}, "soft": False},
     **{name: {"distill": {"preset": name}, "soft": True} for name in PRESETS},
 }
-PAIR = (PLAIN, "default")
+WAYS = {
+    "default": {},
+    "--precision bf16": {"precision": "bf16"},
+    "--precision bf16 --no-dropout": {"precision": "bf16", "dropout": False},
+}
+PLAINLY = ", as it comes"
+MEASURED = {
+    **VARIANTS,
+    **{name: {"distill": distill, "soft": True} for name, distill in WAYS.items()},
+    **{name + PLAINLY: {"distill": distill, "soft": True, "as_it_comes": True} for name, distill in WAYS.items()},
+}
+"""``VARIANTS``, and each way with what ``compressor.training.on_cpu`` does and without it."""
 
 
 def lengths_of(asked: argparse.Namespace, rows: int) -> dict[str, list[int]]:
@@ -86,7 +99,7 @@ def measure(student: str, data: str, lengths: list[int], variant: str, threads: 
     about = STUDENTS[student]
     job = {
         "shape": about["shape"], "layers": about["layers"], "lengths": lengths, "labels": LABELS[data],
-        "batch": BATCH, "threads": threads, "warmup": WARMUP, **VARIANTS[variant],
+        "batch": BATCH, "threads": threads, "warmup": WARMUP, **MEASURED[variant],
     }  # fmt: skip
     return run_process("benchmarks.step_cost_worker", job, threads, f"{student} {variant}", TIMEOUT)
 
@@ -103,7 +116,8 @@ def run(asked: argparse.Namespace) -> None:
                 unit = f"{student}-{data}-{threads}t-{number}"
                 if unit in finished.read(RESULTS) or time.monotonic() > deadline:
                     continue
-                variants = list(VARIANTS if number < PRESET_ROUNDS and asked.presets else PAIR)
+                left_out = [] if number < PRESET_ROUNDS and asked.presets else PRESETS.keys() - {"default"}
+                variants = [variant for variant in MEASURED if variant not in left_out]
                 seconds = {
                     variant: {
                         stage: [round(step, 5) for step in steps]
@@ -130,6 +144,12 @@ processes in turn, equal threads (`python benchmarks/step_cost.py`, which writes
 medians over steps, then the mean over rounds with its interval (95%), or the range of two rounds for presets; where a
 preset has two stages, both are shown. Goal for the default: at most {GOAL}x.
 """
+_WAYS = """
+On the CPU attention is computed by plain products while the student learns (torch's fused kernel is slow backwards, and
+has no dropout), and the memory of one step is kept for the next. The same steps with both left as they come:
+
+| student | rows | threads | flags | as it comes, ms | ms | times as fast |
+|---|---|---|---|---|---|---|"""
 _HEADER = (
     "| student | rows | threads | fine-tuning, ms | default | goal | distilbert | pkd | tinybert | minilm |\n"
     "|---|---|---|---|---|---|---|---|---|---|"
@@ -153,6 +173,7 @@ def render(results: dict[str, Any]) -> str:
             *(_preset(rows, name) for name in PRESETS if name != "default"),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
+    lines += [_WAYS, *(line for place, rows in groups.items() for line in _ways(place, rows))]
     if results:
         last = next(iter(results.values()))["environment"]
         rounds = min(len(rows) for rows in groups.values())
@@ -161,6 +182,19 @@ def render(results: dict[str, Any]) -> str:
             f"\n{cpu['model']}, {cpu['cores']} cores, torch {last['versions']['torch']}; at least {rounds} rounds."
         )
     return "\n".join(lines) + "\n"
+
+
+def _ways(place: tuple[str, str, int], rows: list[dict[str, Any]]) -> Iterator[str]:
+    """One line for each way of training: with and without what is done for the CPU."""
+    student, data, threads = place
+    for name in WAYS:
+        pairs = [(row["seconds"][name]["distil"], row["seconds"][name + PLAINLY]["distil"]) for row in rows]
+        ours, theirs = (1000 * median(median(pair[index]) for pair in pairs) for index in (0, 1))
+        value, low, high = page.ratio(np.log([np.median(np.divide(its, own)) for own, its in pairs]))
+        yield (
+            f"| {STUDENTS[student]['title']} | {data} | {threads} | `{name}` | {theirs:.0f} | {ours:.0f} "
+            f"| {value:.2f} ({low:.2f} to {high:.2f}) |"
+        )
 
 
 def _preset(rows: list[dict[str, Any]], name: str) -> str:

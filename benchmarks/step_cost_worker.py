@@ -9,6 +9,7 @@ import json
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from compressor.events import Event, Progress
 from compressor.quiet import quiet
 from compressor.recipe import DistillRecipe, PruneRecipe, StudentRecipe
 from compressor.student import build_student
+from compressor.training import engine
 from compressor.training.batches import Collator
 from compressor.training.distill import distill
 
@@ -66,6 +68,8 @@ def measure(job: dict[str, Any]) -> dict[str, list[float]]:
         Seconds of each step by stage; where soft labels are taught they are read from a file, as in any run.
     """
     torch.set_num_threads(job["threads"])
+    if job.get("as_it_comes"):
+        engine.fast_on_cpu = lambda model, device: nullcontext()
     lengths, labels = job["lengths"], job["labels"]
     tutor = teacher_of(job["shape"], labels)
     pupil = build_student(tutor, StudentRecipe(layers=job["layers"]), 0)
