@@ -93,7 +93,8 @@ PARTS = (
     Part(
         "minilm", "MiniLM-L6 (6 layers of 384)", "minilm", (3,),
         {"ours": OURS, "fine-tuned only": FINE_TUNED, **PRESETS, "no dropout": NO_DROPOUT,
-         "no dropout, squared logits": {**NO_DROPOUT, **SQUARED}, "two altered copies of each text": {"augment": 2}},
+         "no dropout, squared logits": {**NO_DROPOUT, **SQUARED}, "two altered copies of each text": {"augment": 2},
+         "no dropout, two altered copies of each text": {**NO_DROPOUT, "augment": 2}},
         (42, 43, 44), 2e-4, 4e-4,
         {(3, name, "ours"): 99.5 for name in ("clinc150", "banking77", "mr")},
     ),
