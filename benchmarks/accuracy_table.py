@@ -37,7 +37,7 @@ def render(parts: Sequence[Any], datasets: Sequence[Any], units: Iterable[Any], 
         mine = [unit for unit in every if unit.part is part]
         done = [unit for unit in mine if unit.name in results]
         lines += [f"## {part.title}", ""]
-        if len(done) < len(mine):
+        if part.complete and len(done) < len(mine):
             lines += [f"{len(done)} of {len(mine)} runs are measured.", ""]
         if done:
             lines += [_effort(part, datasets), "", _HEADER, *_rows(done, part, results), "", *_means(mine, results), ""]
