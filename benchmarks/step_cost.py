@@ -145,8 +145,7 @@ medians over steps, then the mean over rounds with its interval (95%), or the ra
 preset has two stages, both are shown. Goal for the default: at most {GOAL}x.
 """
 _WAYS = """
-On the CPU attention is computed by plain products while the student learns (torch's fused kernel is slow backwards, and
-has no dropout), and the memory of one step is kept for the next. The same steps with both left as they come:
+The same steps with both, and with attention and memory as they come (`python benchmarks/step_cost.py`):
 
 | student | rows | threads | flags | as it comes, ms | ms | times as fast |
 |---|---|---|---|---|---|---|"""
@@ -159,9 +158,7 @@ _HEADER = (
 def render(results: dict[str, Any]) -> str:
     """Lay the results out as Markdown."""
     lines = [_INTRODUCTION, _HEADER]
-    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
-    for row in results.values():
-        groups.setdefault((row["student"], row["data"], row["threads"]), []).append(row)
+    groups = _groups(results)
     for (student, data, threads), rows in groups.items():
         plain = [1000 * median(row["seconds"][PLAIN]["distil"]) for row in rows]
         logs = np.log([_ratio(row["seconds"], "default", "distil") for row in rows])
@@ -173,26 +170,41 @@ def render(results: dict[str, Any]) -> str:
             *(_preset(rows, name) for name in PRESETS if name != "default"),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
-    lines += [_WAYS, *(line for place, rows in groups.items() for line in _ways(place, rows))]
+    return "\n".join([*lines, *_machine(results)])
+
+
+def render_ways(results: dict[str, Any]) -> str:
+    """Lay out what is done for the CPU, as Markdown."""
+    lines = [line for place, rows in _groups(results).items() for line in _ways(place, rows)]
+    return "\n".join([_WAYS, *lines, *_machine(results)])
+
+
+def _groups(results: dict[str, Any]) -> dict[tuple[str, str, int], list[dict[str, Any]]]:
+    """Rounds by student, data and threads."""
+    found: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for row in results.values():
+        found.setdefault((row["student"], row["data"], row["threads"]), []).append(row)
+    return found
+
+
+def _machine(results: dict[str, Any]) -> Iterator[str]:
     if results:
         last = next(iter(results.values()))["environment"]
-        rounds = min(len(rows) for rows in groups.values())
+        rounds = min(len(rows) for rows in _groups(results).values())
         cpu = last["cpu"]
-        lines.append(
-            f"\n{cpu['model']}, {cpu['cores']} cores, torch {last['versions']['torch']}; at least {rounds} rounds."
-        )
-    return "\n".join(lines) + "\n"
+        yield f"\n{cpu['model']}, {cpu['cores']} cores, torch {last['versions']['torch']}; at least {rounds} rounds."
 
 
 def _ways(place: tuple[str, str, int], rows: list[dict[str, Any]]) -> Iterator[str]:
     """One line for each way of training: with and without what is done for the CPU."""
     student, data, threads = place
     for name in WAYS:
+        flags = f"`{name}`" if name.startswith("--") else "none"
         pairs = [(row["seconds"][name]["distil"], row["seconds"][name + PLAINLY]["distil"]) for row in rows]
         ours, theirs = (1000 * median(median(pair[index]) for pair in pairs) for index in (0, 1))
         value, low, high = page.ratio(np.log([np.median(np.divide(its, own)) for own, its in pairs]))
         yield (
-            f"| {STUDENTS[student]['title']} | {data} | {threads} | `{name}` | {theirs:.0f} | {ours:.0f} "
+            f"| {STUDENTS[student]['title']} | {data} | {threads} | {flags} | {theirs:.0f} | {ours:.0f} "
             f"| {value:.2f} ({low:.2f} to {high:.2f}) |"
         )
 
@@ -212,7 +224,9 @@ def _preset(rows: list[dict[str, Any]], name: str) -> str:
 def main() -> None:
     """Measure, or render what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--render", action="store_true", help="write the table of docs/training.md and measure nothing")
+    parser.add_argument(
+        "--render", action="store_true", help="write the tables of docs/training.md and measure nothing"
+    )
     parser.add_argument("--data", type=Path, help="folder with clinc150 and mr")
     parser.add_argument("--minilm", type=Path, help="folder of all-MiniLM-L6-v2, for its tokenizer")
     parser.add_argument("--students", nargs="+", choices=list(STUDENTS), default=list(STUDENTS))
@@ -225,7 +239,9 @@ def main() -> None:
     if not asked.render:
         run(asked)
         return
-    page.fill(PAGE, "step cost", Path(__file__).name, render(finished.read(RESULTS)))
+    results = finished.read(RESULTS)
+    page.fill(PAGE, "step cost", Path(__file__).name, render(results))
+    page.fill(PAGE, "training on a CPU", Path(__file__).name, render_ways(results))
     print(PAGE)
 
 

@@ -141,7 +141,7 @@ def collect(
         stage: Name under which progress is told; empty for none.
         listen: Receives it.
     """
-    order = np.argsort(-np.asarray(rows["length"]), kind="stable")
+    order = np.argsort(-np.asarray(rows["length"][:]), kind="stable")
     size = WIDE_BATCH if task.unit == "masked token" else BATCH
     me = processes.here()
     own: list[tuple[Ints, list[Floats]]] = []

@@ -50,7 +50,7 @@ def layer_latencies(
     batches = parity_batches(
         tokenized.splits["validation"], tokenized.input_names, material.collate.pad_token_id, tokenized.max_length
     )[:2]
-    length = int(np.median(tested["length"]))
+    length = int(np.median(tested["length"][:]))
     plan = targets.first_plan(recipe.quantize.mode, recipe.quantize.target)
 
     def write(model: Model, path: Path, quantized: bool) -> None:

@@ -43,7 +43,7 @@ def sample(
     """
     rows, found = tokenized.splits["validation"], answers["validation"]
     chosen = np.random.default_rng(seed).permutation(len(rows))[:TEXTS]
-    chosen = chosen[np.argsort(np.asarray(rows["length"])[chosen], kind="stable")]
+    chosen = chosen[np.argsort(np.asarray(rows["length"][:])[chosen], kind="stable")]
     is_masked = tokenized.task.unit == "masked token"
     answered = rows if found is None or is_masked else WithSoftLabels(rows, found, tokenized.task)
     parts = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]

@@ -68,7 +68,7 @@ def judge(
     # What is fitted on them is a few numbers: more rows would only take time, and most tasks fit nothing.
     most = _CALIBRATION_ROWS if judging.temperature or judging.thresholds else 0
     fitted = _spread(len(material.tokenized.splits["validation"]), most)
-    chosen = [rows[int(index)] for index in company.sample(rows["length"])]
+    chosen = [rows[int(index)] for index in company.sample(rows["length"][:])]
     tutor_answers = _ask(open_session(files.tutor.path), material, "test")
     models = [
         _torch_model(TEACHER, tutor, answers["test"]),

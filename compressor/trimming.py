@@ -106,7 +106,7 @@ def prepare(
         doc_stride=recipe.data.doc_stride,
         seed=recipe.seed,
     )
-    if list(again.splits["train"]["length"]) != list(tokenized.splits["train"]["length"]):
+    if again.splits["train"]["length"][:] != tokenized.splits["train"]["length"][:]:
         raise StageError(
             "The trimmed tokenizer cuts training texts in another way.",
             "Please report the tokenizer; without --trim-vocab the run goes on.",

@@ -21,7 +21,7 @@ def forward(model, kind="single-label"):
 def test_every_family_answers_the_same_within_and_has_its_attention_again_afterwards(model_type):
     model = tiny.model(model_type)
     before, answer = attention(model), forward(model).logits
-    with fast_on_cpu(model, "cpu"):
+    with fast_on_cpu(model, "cpu", 256):
         assert attention(model) == {"eager"}
         assert torch.allclose(forward(model).logits, answer, atol=1e-5)
     assert attention(model) == before
@@ -30,19 +30,26 @@ def test_every_family_answers_the_same_within_and_has_its_attention_again_afterw
 
 def test_it_has_its_attention_again_after_an_interruption():
     model = tiny.model("bert")
-    with pytest.raises(KeyboardInterrupt), fast_on_cpu(model, "cpu"):
+    with pytest.raises(KeyboardInterrupt), fast_on_cpu(model, "cpu", 256):
         raise KeyboardInterrupt
     assert attention(model) == {"sdpa"}
 
 
 def test_on_a_gpu_nothing_changes():
     model = tiny.model("bert")
-    with fast_on_cpu(model, "cuda:0"):
+    with fast_on_cpu(model, "cuda:0", 16):
+        assert attention(model) == {"sdpa"}
+
+
+@pytest.mark.parametrize("longest", [257, None])
+def test_attention_over_long_rows_stays_as_it_is(longest):
+    model = tiny.model("bert")
+    with fast_on_cpu(model, "cpu", longest):
         assert attention(model) == {"sdpa"}
 
 
 @pytest.mark.parametrize("kind", sorted(TASKS))
 def test_every_task_has_plain_attention(kind):
     model = tiny.model("bert", kind=kind)
-    with fast_on_cpu(model, "cpu"):
+    with fast_on_cpu(model, "cpu", 256):
         assert attention(model) == {"eager"}

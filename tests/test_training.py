@@ -105,6 +105,28 @@ def test_weights_of_the_losses_add_up():
     assert together == pytest.approx(5 * alone[0] + 2 * alone[1] + 3 * alone[2], rel=1e-5)
 
 
+def test_short_rows_are_learnt_with_plain_attention_and_the_model_has_its_own_afterwards(tmp_path):
+    data, model, seen = tokenized(train_rows=16), tiny.model("bert"), set()
+    learn = supervised(TASKS["single-label"])
+
+    def objective(trained, batch):
+        seen.add(trained.config._attn_implementation)
+        return learn(trained, batch)
+
+    train(
+        model,
+        TrainingData(
+            data.splits["train"], SequentialSampler(range(16)), data.splits["validation"], Collator(0), longest=64
+        ),
+        TrainingSettings("fine-tune", 1, 1e-3, 8, 0),
+        tmp_path,
+        lambda event: None,
+        objective,
+    )
+    assert seen == {"eager"}
+    assert model.config._attn_implementation == "sdpa"
+
+
 def test_one_seed_gives_one_student_bit_for_bit(tmp_path):
     first, _ = training_script.run(tmp_path / "a")
     second, _ = training_script.run(tmp_path / "b")

@@ -52,7 +52,7 @@ def parity_batches(
     Returns:
         Six batches, padded on the right.
     """
-    order = np.argsort(np.asarray(dataset["length"]), kind="stable")
+    order = np.argsort(np.asarray(dataset["length"][:]), kind="stable")
     columns = _columns(dataset, input_names, task)
 
     def spread(rows: int) -> list[dict[str, list[int]]]:

@@ -186,9 +186,10 @@ def distill(
     plan = plan_hints(recipe, teacher, student)
     rows = training_rows(tokenized, teacher.tokenizer, seed)
     found = answers["train"]
+    lengths = tokenized.splits["train"]["length"][:]
     data = TrainingData(
         train=rows if found is None else WithSoftLabels(rows, found, task),
-        sampler=BucketSampler(tokenized.splits["train"]["length"], recipe.batch_size, seed, rows),
+        sampler=BucketSampler(lengths, recipe.batch_size, seed, rows),
         validation=tokenized.splits["validation"],
         collate=collate,
         task=task,
@@ -196,6 +197,7 @@ def distill(
         metric=metric or task.metric,
         teacher=answers["validation"],
         mask_token_id=mask_token_of(teacher.tokenizer),
+        longest=max(lengths),
     )
 
     def groups(model: nn.Module) -> list[dict[str, Any]]:

@@ -85,6 +85,7 @@ class TrainingData:
         teacher: The teacher's answers about the validation rows, if there is a teacher; the score then has the
             ``agreement`` with it too, for tasks that decide something.
         mask_token_id: Of a masked language model's tokenizer.
+        longest: Tokens of the longest training row, where that is known.
     """
 
     train: Any
@@ -96,6 +97,7 @@ class TrainingData:
     metric: str = "accuracy"
     teacher: Answers | None = None
     mask_token_id: int | None = None
+    longest: int | None = None
 
 
 def resolve_device(choice: str, precision: str = "fp32") -> str:
@@ -172,7 +174,7 @@ def train(
         set_seed(settings.seed + here.rank)  # another dropout in each
     trainer.add_callback(Reporter(settings.stage, listen, trainer.figures))
     trainer.remove_callback(PrinterCallback)
-    with fast_on_cpu(model, str(trainer.args.device)):
+    with fast_on_cpu(model, str(trainer.args.device), data.longest):
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     processes.spread(model.parameters())  # the best ones: only the first process knows which checkpoint has them
     # accelerate leaves autocast in model.forward, and an export would follow it.

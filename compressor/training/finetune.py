@@ -45,7 +45,7 @@ def fine_tune(
     """
     task = tokenized.task
     rows = training_rows(tokenized, teacher.tokenizer, recipe.seed)
-    lengths = tokenized.splits["train"]["length"]
+    lengths = tokenized.splits["train"]["length"][:]
     return train(
         teacher.model,
         TrainingData(
@@ -57,6 +57,7 @@ def fine_tune(
             score=score,
             metric=metric or task.metric,
             mask_token_id=mask_token_of(teacher.tokenizer),
+            longest=max(lengths),
         ),
         TrainingSettings(
             stage="fine-tune",

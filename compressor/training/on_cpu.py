@@ -14,22 +14,26 @@ from compressor.quiet import quiet
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # malloc.h
 _NEVER = 2**31 - 1
+_SHORT = 256
 # What glibc itself comes to, once a program has freed large pieces; its way there ends with the first ``mallopt``.
 _ADAPTED = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20}
 
 
 @contextmanager
-def fast_on_cpu(model: nn.Module, device: str) -> Iterator[None]:
+def fast_on_cpu(model: nn.Module, device: str, longest: int | None) -> Iterator[None]:
     """Train a model within; elsewhere than on a CPU nothing is changed.
 
     Args:
         model: With the attention that it is exported with, which it has again afterwards.
         device: Where it is trained.
+        longest: Tokens of the longest row. Plain attention keeps numbers by the square of that for the backward pass:
+            for long rows, and where it is not known, attention stays as it is.
     """
     with ExitStack() as stack:
         if device == "cpu":
-            stack.enter_context(_plain_attention(model))
             stack.enter_context(_kept_memory())
+            if longest is not None and longest <= _SHORT:
+                stack.enter_context(_plain_attention(model))
         yield
 
 

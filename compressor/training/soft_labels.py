@@ -86,13 +86,13 @@ def _units(task: Task, rows: Any) -> Ints:
     if task.unit == "row":
         return np.ones(len(rows), np.int64)
     if task.unit == "token":
-        return np.asarray(rows["length"], np.int64)
-    return np.array([sum(label != IGNORED for label in labels) for labels in rows["labels"]], np.int64)
+        return np.asarray(rows["length"][:], np.int64)
+    return np.array([sum(label != IGNORED for label in labels) for labels in rows["labels"][:]], np.int64)
 
 
 def _compute(teacher: Teacher, task: Task, rows: Any, starts: Ints, path: Path, device: str, listen: Listener) -> None:
     partial, record = path.with_suffix(".partial.npy"), path.with_suffix(".json")
-    order = np.argsort(-np.asarray(rows["length"]), kind="stable")
+    order = np.argsort(-np.asarray(rows["length"][:]), kind="stable")
     width = _WIDTHS[task.kind](teacher) if task.kind in _WIDTHS else len(teacher.labels)
     shape = (int(starts[-1]), width)
     me = processes.here()

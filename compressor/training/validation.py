@@ -19,7 +19,7 @@ def accuracy_of(rows: Any) -> Score:
     """Accuracy and macro-F1 of single labels."""
 
     def score(found: Answers) -> dict[str, float]:
-        truth, answers = np.asarray(rows["labels"]), found.values.argmax(-1)
+        truth, answers = np.asarray(rows["labels"][:]), found.values.argmax(-1)
         return {
             "accuracy": float((answers == truth).mean()),
             "macro_f1": float(f1_score(truth, answers, average="macro", zero_division=0)),

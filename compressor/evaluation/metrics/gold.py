@@ -112,7 +112,7 @@ class Source:
 
     def lengths(self) -> Ints:
         """Tokens of the chosen rows."""
-        return np.asarray(self.rows["length"], dtype=np.int64)[self.chosen]
+        return np.asarray(self.rows["length"][:], dtype=np.int64)[self.chosen]
 
     def texts(self) -> tuple[str, ...]:
         """Texts of the chosen rows, where rows are texts or pairs; a pair on two lines."""
