@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import sys
 import zlib
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from compressor import memory
 from compressor.graph import weightless
 
 CONTRIB = "com.microsoft"
@@ -150,8 +149,7 @@ def give_back(*, graph: bool = False) -> None:
     """
     if graph:
         gc.collect()
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
-        trim(0)
+    memory.give_back()
 
 
 def open_session(source: Path | bytes, threads: int = 0) -> Any:

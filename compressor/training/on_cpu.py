@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from torch import nn
 from transformers import PreTrainedModel
 
+from compressor import memory
 from compressor.quiet import quiet
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # malloc.h
-_NEVER = 2**31 - 1
 _SHORT = 256
-# What glibc itself comes to, once a program has freed large pieces; its way there ends with the first ``mallopt``.
-_ADAPTED = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20}
 
 
 @contextmanager
@@ -31,7 +26,7 @@ def fast_on_cpu(model: nn.Module, device: str, longest: int | None) -> Iterator[
     """
     with ExitStack() as stack:
         if device == "cpu":
-            stack.enter_context(_kept_memory())
+            stack.enter_context(memory.kept())
             if longest is not None and longest <= _SHORT:
                 stack.enter_context(_plain_attention(model))
         yield
@@ -54,20 +49,3 @@ def _plain_attention(model: nn.Module) -> Iterator[None]:
         with quiet():
             for part in fused:
                 part.set_attn_implementation("sdpa")
-
-
-@contextmanager
-def _kept_memory() -> Iterator[None]:
-    """Keep the memory of one step for the next; glibc would give it back, and the kernel clear it anew, in each."""
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if libc is None or not hasattr(libc, "mallopt"):
-        yield
-        return
-    libc.mallopt(_MMAP_MAX, 0)
-    libc.mallopt(_TRIM_THRESHOLD, _NEVER)
-    try:
-        yield
-    finally:
-        for option, value in _ADAPTED.items():
-            libc.mallopt(option, value)
-        libc.malloc_trim(0)
