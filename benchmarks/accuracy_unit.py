@@ -50,6 +50,7 @@ def run(flags: dict[str, Any], teacher_seed: int, target: str, keep: Path | None
     before = recipe.model_copy(update={"seed": teacher_seed})
     candidate = lesson.find_teacher(before, journal)
     candidate, material = lesson.read_material(before, candidate, journal)
+    before, recipe = (enriching.settle(asked, material.corpus) for asked in (before, recipe))
     tutor, _ = lesson.teach_teacher(before, candidate, material, journal)
     material = enriching.extend(before, candidate, tutor, material, journal)
     heard = lesson.ask_teacher(before, tutor, material, journal)

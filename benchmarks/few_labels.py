@@ -120,18 +120,19 @@ def run(dataset: str, variant: str, seed: int, arguments: argparse.Namespace) ->
     with quiet():
         candidate = lesson.find_teacher(recipe, journal)
         candidate, material = lesson.read_material(recipe, candidate, journal)
+        recipe = enriching.settle(recipe, material.corpus)
         tutor, _ = lesson.teach_teacher(recipe, candidate, material, journal)
         labelled = material.tokenized
         material = enriching.extend(recipe, candidate, tutor, material, journal)
         cache = recipe.cache_dir.expanduser()
         heard: Any = {
-            split: soft_labels(tutor, material.tokenized, split, cache, recipe.device, journal)
-            for split in ("train", "validation")
+            split: soft_labels(tutor, material.tokenized, split, cache, recipe.device, journal, precision)
+            for split, precision in (("train", recipe.distill.precision), ("validation", "fp32"))
         }
         # The same test rows for every variant: asked once for all.
         said = soft_labels(tutor, labelled, "test", cache, recipe.device, journal)
         rows = len(material.tokenized.splits["train"])
-        epochs = DATASETS[dataset] * BATCH / rows
+        epochs = DATASETS[dataset] * BATCH / material.rows
         recipe = recipe.model_copy(update={"distill": recipe.distill.model_copy(update={"epochs": epochs})})
         taught = time.monotonic()
         pupil, curve = practice.teach_student(recipe, tutor, material, heard, journal)

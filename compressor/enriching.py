@@ -2,14 +2,21 @@
 
 The teacher is trained, and everything is judged, on the labelled rows as they are. Only what is made of the rows for
 the student changes: its token ids have a fingerprint of their own, which names the soft labels and the trainings too.
+
+A student that never reads the same text twice, and always as its teacher read it, learns the teacher's function rather
+than its answers by heart (Beyer et al. 2022, https://arxiv.org/abs/2106.05237): where nothing else is asked for, every
+epoch has other copies and nothing is dropped.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from compressor import augmentation, data, kept, teacher
 from compressor.aside import one_at_a_time
@@ -33,6 +40,9 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 
+MOST_TEXTS = 20_000
+"""Of a training split whose texts are altered without being asked: the gain was measured on 8,500 to 15,000."""
+
 NEIGHBOURS, MASKED = "neighbours in the word embeddings", "the masked-language-model head"
 _SHARES = {NEIGHBOURS: 0.4, MASKED: 0.15}
 """Of the words: as TinyBERT has it, and as masked language models learn it."""
@@ -50,7 +60,37 @@ _SPANS: dict[Kind, str] = {
 
 def is_wanted(recipe: Recipe) -> bool:
     """Tell whether the student is to have more rows."""
-    return recipe.data.unlabelled is not None or recipe.data.augment > 0
+    return recipe.data.unlabelled is not None or _count(recipe) > 0
+
+
+def settle(recipe: Recipe, corpus: Corpus) -> Recipe:
+    """Decide what the recipe leaves to the data.
+
+    A copy of each text for every epoch after the first, where that was found to help; dropout where there are none.
+    """
+    count, dropout = recipe.data.augment, recipe.distill.dropout
+    if count is None:
+        split = corpus.splits["train"]
+        is_measured = not split.pairs and len(split.texts) <= MOST_TEXTS
+        count = _unasked(recipe, corpus.task.kind) if is_measured else 0
+    return recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update={"augment": count}),
+            "distill": recipe.distill.model_copy(update={"dropout": count == 0 if dropout is None else dropout}),
+        }
+    )
+
+
+def _count(recipe: Recipe) -> int:
+    return recipe.data.augment or 0
+
+
+def _unasked(recipe: Recipe, kind: Kind) -> int:
+    """How many copies there are where the recipe does not say. Presets are as they were published."""
+    learning = recipe.distill
+    if kind != "single-label" or learning.preset != "default" or not asks_teacher(learning):
+        return 0
+    return max(0, math.ceil(learning.epochs) - 1) if recipe.student.trim_vocab is None else 0
 
 
 def check(recipe: Recipe, facts: TeacherFacts) -> None:
@@ -65,7 +105,7 @@ def check(recipe: Recipe, facts: TeacherFacts) -> None:
     kind = facts.task.kind
     for flag, given, reasons in (
         ("--unlabelled", recipe.data.unlabelled is not None, _REFUSED),
-        ("--augment", recipe.data.augment > 0, _SPANS),
+        ("--augment", _count(recipe) > 0, _SPANS),
     ):
         if given and kind in reasons:
             able = ", ".join(name for name in data.ANSWERABLE if name not in reasons)
@@ -107,9 +147,10 @@ def extend(recipe: Recipe, candidate: Candidate, tutor: Teacher, material: Mater
     if not is_wanted(recipe):
         return material
     corpus, tokenized = material.corpus, material.tokenized
-    if recipe.data.augment > 0:
+    if _count(recipe) > 0:
         copies, method = _copies(recipe, candidate, tutor, corpus, tokenized.max_length, listen)
-        corpus = data.add(corpus, copies, "augmented", f"{recipe.data.augment} copies each, by {method}")
+        origins = np.repeat(np.arange(len(corpus.splits["train"].texts)), _count(recipe)).tolist()
+        corpus = data.add(corpus, copies, "augmented", f"{_count(recipe)} copies each, by {method}", origins)
     for part in corpus.added.parts if corpus.added is not None else ():
         listen(Note(words.addition(asdict(part))))
     again = data.tokenize(
@@ -125,13 +166,17 @@ def extend(recipe: Recipe, candidate: Candidate, tutor: Teacher, material: Mater
     return replace(material, corpus=corpus, tokenized=again)
 
 
-def in_words(recipe: Recipe) -> Iterator[str]:
-    """What will be added, for the plan."""
+def in_words(recipe: Recipe, kind: Kind) -> Iterator[str]:
+    """What will be added to a task's texts, for the plan; what the data will settle has its condition."""
     if recipe.data.unlabelled is not None:
         yield f"the texts of {recipe.data.unlabelled}, labelled by the teacher alone"
-    if recipe.data.augment > 0:
-        count = recipe.data.augment
-        yield f"{count} altered cop{'y' if count == 1 else 'ies'} of each training text, labelled by the teacher alone"
+    is_open = recipe.data.augment is None
+    count = _unasked(recipe, kind) if is_open else _count(recipe)
+    if count > 0:
+        copies = f"{count} altered cop{'y' if count == 1 else 'ies'} of each training text"
+        yield f"{copies}, labelled by the teacher alone" + (
+            f", if these are up to {MOST_TEXTS:,} and no pairs" if is_open else ""
+        )
 
 
 def _copies(
@@ -145,7 +190,7 @@ def _copies(
             "augmentation": _FORMAT,
             "teacher": [tutor.fingerprint, candidate.facts.fingerprint],
             "data": corpus.fingerprint,
-            "copies": recipe.data.augment,
+            "copies": _count(recipe),
             "length": max_length,
             "seed": recipe.seed,
         },
@@ -177,12 +222,12 @@ def _make(
         propose = augmentation.by_neighbours(table.weight, lexicon)
     sides = list(zip(*data.rows_of(corpus.splits["train"]), strict=True))
     altered = [
-        augmentation.alter(side, recipe.data.augment, lexicon, propose, _SHARES[method], recipe.seed + place, listen)
+        augmentation.alter(side, _count(recipe), lexicon, propose, _SHARES[method], recipe.seed + place, listen)
         for place, side in enumerate(sides)
     ]
     # A copy of a pair has both texts altered.
     rows = [tuple(side[row][copy] for side in altered)
-            for row in range(len(sides[0])) for copy in range(recipe.data.augment)]  # fmt: skip
+            for row in range(len(sides[0])) for copy in range(_count(recipe))]  # fmt: skip
     return rows, method
 
 

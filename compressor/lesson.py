@@ -19,7 +19,7 @@ from compressor.training.batches import Collator
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from compressor.answers import Answers
+    from compressor.answers import Answers, Ints
     from compressor.artifacts import Corpus, SplitName, Teacher, Tokenized, TrainingCurve
     from compressor.events import Listener
     from compressor.journal import Journal
@@ -56,6 +56,16 @@ class Material:
     corpus: Corpus
     tokenized: Tokenized
     collate: Collator
+
+    @property
+    def forms(self) -> Ints | None:
+        """For each training row the text that it is a form of; ``None`` where each is its own."""
+        return data.forms(self.corpus)
+
+    @property
+    def rows(self) -> int:
+        """Training rows of an epoch: one form of each text."""
+        return len(self.tokenized.splits["train"]) if self.forms is None else len(set(self.forms.tolist()))
 
 
 def find_teacher(recipe: Recipe, listen: Listener) -> Candidate:
@@ -188,10 +198,15 @@ def teach_teacher(
 def ask_teacher(
     recipe: Recipe, tutor: Teacher, material: Material, listen: Listener
 ) -> dict[SplitName, Answers | None]:
-    """Collect the teacher's answers about every split; ``None`` for training texts whose masks change."""
-    cache = recipe.cache_dir.expanduser()
+    """Collect the teacher's answers about every split; ``None`` for training texts whose masks change.
+
+    Those that are learnt from are in the precision of the training, those that the student is judged by in fp32.
+    """
+    cache, precisions = recipe.cache_dir.expanduser(), {"train": recipe.distill.precision}
     return {
-        split: soft_labels.soft_labels(tutor, material.tokenized, split, cache, recipe.device, listen)
+        split: soft_labels.soft_labels(
+            tutor, material.tokenized, split, cache, recipe.device, listen, precisions.get(split, "fp32")
+        )
         for split in SPLITS
     }
 

@@ -71,11 +71,15 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
 
     with journal.stage("data", candidate.data_name), processes.in_turn():
         candidate, material = lesson.read_material(recipe, candidate, journal)
+        recipe = enriching.settle(recipe, material.corpus)
 
     tutor, tutor_curve = lesson.teach_teacher(recipe, candidate, material, journal)
 
     if enriching.is_wanted(recipe):
-        with journal.stage("more texts", " and ".join(enriching.in_words(recipe))), processes.in_turn():
+        with (
+            journal.stage("more texts", " and ".join(enriching.in_words(recipe, tutor.task.kind))),
+            processes.in_turn(),
+        ):
             material = enriching.extend(recipe, candidate, tutor, material, journal)
 
     with journal.stage("soft labels", "what the teacher answers to every text"):
@@ -88,8 +92,7 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
         with journal.stage("tune", f"{recipe.tune.trials} short trials of the training's parameters"):
             recipe, tuning = processes.by_first(lambda: practice.tune(recipe, tutor, material, answers, journal))
 
-    rows = len(material.tokenized.splits["train"])
-    with journal.stage("distil", f"the student, {lesson.effort(recipe.distill.epochs, rows)}"):
+    with journal.stage("distil", f"the student, {lesson.effort(recipe.distill.epochs, material.rows)}"):
         pupil, pupil_curve = practice.teach_student(recipe, study.tutor, study.material, study.answers, journal)
 
     processes.part()

@@ -128,5 +128,5 @@ def plan(recipe: Recipe, listen: Listener = ignore) -> Plan:
         output_dir=recipe.output_dir or default_output(candidate, recipe),
         chosen_by_trying=recipe.student.layer_selection == "auto",
         trials=recipe.tune.trials,
-        added=tuple(in_words(recipe)),
+        added=tuple(in_words(recipe, candidate.facts.task.kind)),
     )

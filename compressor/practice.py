@@ -105,6 +105,7 @@ def teach_student(
             "distill": recipe.distill.model_dump(exclude={"checkpoint_minutes"}),
             "prune": recipe.prune.model_dump(),
             **({"latencies": asdict(table)} if table else {}),
+            **({"forms": "one an epoch"} if material.forms is not None else {}),
         },
     )
     with one_at_a_time(where, listen):
@@ -120,6 +121,7 @@ def teach_student(
             recipe.distill,
             recipe.prune,
             slim=choice_for(recipe.prune, table),
+            forms=material.forms,
             seed=recipe.seed,
             device=recipe.device,
             folder=kept.training_folder(where),

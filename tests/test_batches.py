@@ -23,6 +23,38 @@ def test_each_row_comes_once_an_epoch():
     assert sorted(BucketSampler(LENGTHS, 32, seed=1)) == list(range(4000))
 
 
+FORMS = np.concatenate([np.arange(90), np.repeat(np.arange(30), 2), np.arange(200, 210)])
+"""Thirty texts with two copies each, sixty without, and ten texts that are numbered otherwise."""
+
+
+def epochs_of(sampler: BucketSampler, count: int) -> list[list[int]]:
+    found = []
+    for epoch in range(count):
+        sampler.set_epoch(epoch)
+        found.append(list(sampler))
+    return found
+
+
+def test_an_epoch_has_one_form_of_each_text_and_the_next_has_the_next():
+    sampler = BucketSampler(LENGTHS[: len(FORMS)], 8, seed=1, forms=FORMS)
+    seen = epochs_of(sampler, 4)
+    assert len(sampler) == 100
+    for rows in seen:
+        assert sorted(FORMS[rows]) == sorted(set(FORMS.tolist()))
+    assert sorted({*seen[0], *seen[1], *seen[2]}) == list(range(160))
+    assert sorted(seen[0]) == sorted(seen[3])
+    assert seen[0] != seen[3]
+    # A first epoch of labelled texts alone would be another training than the ones after it.
+    assert 0 < sum(row >= 90 for row in seen[0] if FORMS[row] < 30) < 30
+    assert epochs_of(BucketSampler(LENGTHS[: len(FORMS)], 8, seed=1, forms=FORMS), 4) == seen
+
+
+def test_rows_that_are_texts_of_their_own_come_in_the_order_that_they_had_without_forms():
+    plain = BucketSampler(LENGTHS, 32, seed=1)
+    assert list(BucketSampler(LENGTHS, 32, seed=1, forms=np.arange(4000) + 7)) == list(plain)
+    assert list(BucketSampler([], 32, seed=0, forms=np.zeros(0, np.int64))) == []
+
+
 def test_a_batch_pads_far_less_than_a_shuffled_one():
     padded = sum(LENGTHS[batch].max() * len(batch) for batch in batches(BucketSampler(LENGTHS, 32, seed=1), 32))
     shuffled = np.random.default_rng(1).permutation(LENGTHS).reshape(-1, 32)

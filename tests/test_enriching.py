@@ -71,6 +71,96 @@ def test_students_of_every_kind_learn_from_rows_without_labels(
     assert all(bool(weight.isfinite().all()) for weight in pupil.model.parameters())
 
 
+def test_an_epoch_has_each_text_once_labelled_or_altered(tmp_path: Path) -> None:
+    teacher = tiny.teacher_folder(tmp_path / "teacher")
+    data = tiny_data.write("single-label", tmp_path / "data", train=48)
+    more = tmp_path / "more.txt"
+    more.write_text(MORE, encoding="utf-8")
+    recipe = recipe_of(teacher, data, tmp_path, "single-label", unlabelled=str(more), augment=2)
+    _, tutor, material, journal = material_of(recipe)
+    corpus, texts = material.corpus, material.corpus.splits["train"].texts
+    assert corpus.added is not None
+    assert material.forms is not None
+    altered = np.flatnonzero(np.array(corpus.added.altered) >= 0)
+    assert len(altered) > 48
+    forms, copies = material.forms, corpus.added.split.texts
+
+    def alike(shift: int) -> float:
+        """How many words a copy shares with the text that it is said to be of, or with one some places on."""
+        pairs = [(copies[row].split(), texts[(forms[48 + row] + shift) % 48].split()) for row in altered]
+        return float(np.mean([len(set(copy) & set(text)) / len(set(text)) for copy, text in pairs]))
+
+    assert alike(0) > 0.55 > max(alike(shift) for shift in range(1, 48))
+    assert material.rows == 48 + len(MORE.splitlines())
+    answers = lesson.ask_teacher(recipe, tutor, material, journal)
+    _, curve = practice.teach_student(recipe, tutor, material, answers, journal)
+    assert curve.evaluations[-1]["step"] == -(-material.rows // recipe.distill.batch_size)
+
+
+def test_what_students_are_judged_by_is_answered_in_fp32(tmp_path: Path) -> None:
+    teacher = tiny.teacher_folder(tmp_path / "teacher")
+    data = tiny_data.write("single-label", tmp_path / "data", train=48)
+    found = []
+    for precision in ("fp32", "bf16"):
+        recipe = recipe_of(teacher, data, tmp_path, "single-label", augment=1, precision=precision)
+        _, tutor, material, journal = material_of(recipe)
+        found.append(lesson.ask_teacher(recipe, tutor, material, journal))
+    full, half = (({name: part.values for name, part in one.items() if part is not None}) for one in found)
+    assert np.array_equal(full["validation"], half["validation"])
+    assert np.array_equal(full["test"], half["test"])
+    assert not np.array_equal(full["train"], half["train"])
+    assert np.allclose(full["train"], half["train"], atol=0.05)
+
+
+def settled(tmp_path: Path, kind: Kind = "single-label", *, pairs: bool = False, **flags: Any) -> tuple[Any, Any]:
+    if "trim-vocab" in flags:
+        teacher = tiny_tokenizers.teacher_folder(tmp_path / "teacher", "WordPiece")
+    else:
+        teacher = tiny.teacher_folder(tmp_path / "teacher", kind=kind)
+    data = tiny_data.write(kind, tmp_path / "data", train=48, pairs=pairs)
+    recipe = recipe_of(teacher, data, tmp_path, kind, **{"epochs": 3.0, **flags})
+    journal = Journal(lambda event: None)
+    _, material = lesson.read_material(recipe, lesson.find_teacher(recipe, journal), journal)
+    found = enriching.settle(recipe, material.corpus)
+    assert enriching.settle(found, material.corpus) == found
+    return found.data.augment, found.distill.dropout
+
+
+def test_every_epoch_has_other_copies_and_nothing_is_dropped_where_texts_have_one_label(tmp_path: Path) -> None:
+    assert settled(tmp_path / "usual") == (2, False)
+    assert settled(tmp_path / "part", epochs=2.5) == (2, False)
+    assert settled(tmp_path / "once", epochs=1.0) == (0, True)
+    assert settled(tmp_path / "asked", augment=5) == (5, False)
+    assert settled(tmp_path / "dropout", dropout=True) == (2, True)
+    assert settled(tmp_path / "neither", augment=0, dropout=False) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags"),
+    [
+        ("single-label", {"augment": 0}),
+        ("single-label", {"preset": "distilbert"}),
+        ("single-label", {"soft-weight": 0.0, "hard-weight": 1.0}),
+        ("single-label", {"trim-vocab": "train"}),
+        ("single-label", {"pairs": True}),
+        ("multi-label", {}),
+        ("regression", {}),
+        ("token-classification", {}),
+        ("feature-extraction", {}),
+    ],
+)
+def test_elsewhere_students_learn_from_the_texts_alone_with_dropout(
+    tmp_path: Path, kind: Kind, flags: dict[str, Any]
+) -> None:
+    assert settled(tmp_path, kind, **flags) == (0, True)
+
+
+def test_many_texts_are_altered_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enriching, "MOST_TEXTS", 47)
+    assert settled(tmp_path / "many") == (0, True)
+    assert settled(tmp_path / "asked", augment=1) == (1, False)
+
+
 def test_a_head_for_masked_words_in_the_checkpoint_proposes_the_words(tmp_path: Path) -> None:
     teacher = tiny.teacher_folder(tmp_path / "teacher", kind="fill-mask")
     data = tiny_data.write("single-label", tmp_path / "data", train=48)

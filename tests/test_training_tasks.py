@@ -388,6 +388,20 @@ def test_stored_logits_of_a_classifier_are_a_plain_matrix(tmp_path: Path) -> Non
     assert np.allclose(answers.row(7), logits, atol=1e-5)
 
 
+def test_answers_in_another_precision_are_close_and_kept_apart(tmp_path: Path) -> None:
+    data, found = tokenized(40, 12), training_script.teacher()
+
+    def ask(precision: str) -> Any:
+        answers = soft_labels(found, data, "train", tmp_path, "cpu", lambda event: None, precision)
+        assert answers is not None
+        return answers.values
+
+    full, half = ask("fp32"), ask("bf16")
+    assert 1e-7 < np.abs(full - half).max() < 0.02 * np.abs(full).max()
+    assert np.array_equal(ask("fp32"), full)
+    assert np.array_equal(ask("bf16"), half)
+
+
 def test_a_pass_that_was_cut_short_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compressor.training.soft_labels.FLUSH_EVERY", 1)
     data, found = tokenized(100, 12, kind="token-classification"), training_script.teacher("token-classification")

@@ -65,10 +65,12 @@ class Added:
     Attributes:
         split: The rows; instead of labels they have what stands for none: ``IGNORED``, NaN, or no words.
         parts: Where they are from, in their order.
+        altered: For each row the index of the training row that it is an altered copy of; -1 for a text of its own.
     """
 
     split: Split
     parts: tuple[Addition, ...]
+    altered: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from compressor.answers import IGNORED
+from compressor.answers import IGNORED, Ints
 from compressor.artifacts import Added, Addition, Corpus, Split
 from compressor.data.clean import clean
 from compressor.data.columns import Chooser, unlabelled_chooser
@@ -97,7 +97,13 @@ def read_unlabelled(recipe: DataRecipe, source: str, corpus: Corpus, listen: Lis
     return grown
 
 
-def add(corpus: Corpus, rows: Sequence[Row], kind: Literal["unlabelled", "augmented"], source: str) -> Corpus:
+def add(
+    corpus: Corpus,
+    rows: Sequence[Row],
+    kind: Literal["unlabelled", "augmented"],
+    source: str,
+    altered: Sequence[int] = (),
+) -> Corpus:
     """Put rows beside the training rows, but for those that say what another row says.
 
     What is tested must not be learnt, not even by its soft label: rows that validation or test texts equal are left
@@ -108,6 +114,7 @@ def add(corpus: Corpus, rows: Sequence[Row], kind: Literal["unlabelled", "augmen
         rows: A text or a pair each.
         kind: Where they are from.
         source: The file, or what was done to them.
+        altered: For each row the training row that it is an altered copy of; none where they are texts of their own.
 
     Returns:
         The corpus with the rows that are new, and how many were left out.
@@ -116,8 +123,9 @@ def add(corpus: Corpus, rows: Sequence[Row], kind: Literal["unlabelled", "augmen
     before = corpus.added
     seen = {*rows_of(corpus.splits["train"]), *(rows_of(before.split) if before is not None else ())}
     fresh: list[Row] = []
+    origins = list(before.altered) if before is not None else []
     left: dict[str, int] = {"held_out": 0, "repeated": 0}
-    for row in rows:
+    for row, origin in zip(rows, altered or [-1] * len(rows), strict=True):
         if row in held_out:
             left["held_out"] += 1
         elif row in seen:
@@ -125,9 +133,25 @@ def add(corpus: Corpus, rows: Sequence[Row], kind: Literal["unlabelled", "augmen
         else:
             seen.add(row)
             fresh.append(row)
+            origins.append(origin)
     whole = [*(rows_of(before.split) if before is not None else ()), *fresh]
     parts = (*(before.parts if before is not None else ()), Addition(kind, len(fresh), source, **left))
-    return replace(corpus, added=Added(_split(corpus, whole), parts))
+    return replace(corpus, added=Added(_split(corpus, whole), parts, tuple(origins)))
+
+
+def forms(corpus: Corpus) -> Ints | None:
+    """Say which training rows are forms of one text.
+
+    Returns:
+        For each training row, the added ones behind the labelled ones, the row of the text that it is a form of: its
+        own, or the one that it was altered from. ``None`` where nothing was altered.
+    """
+    added = corpus.added
+    if added is None or max(added.altered, default=-1) < 0:
+        return None
+    labelled = len(corpus.splits["train"].texts)
+    altered = np.array(added.altered, np.int64)
+    return np.concatenate([np.arange(labelled), np.where(altered < 0, labelled + np.arange(len(altered)), altered)])
 
 
 def rows_of(split: Split) -> list[Row]:

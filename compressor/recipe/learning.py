@@ -146,10 +146,10 @@ class DistillRecipe(Section):
         default="linear", description="How the learning rate falls after the warm-up."
     )
     weight_decay: Annotated[float, Flag("weight-decay")] = Field(default=0.01, ge=0, description="AdamW weight decay.")
-    dropout: Annotated[bool, Flag("dropout")] = Field(
-        default=True,
+    dropout: Annotated[bool | None, Flag("dropout")] = Field(
+        default=None,
         description="Drop activations of the student as its config says. Without, it sees each text as its teacher did "
-        "(Beyer et al. 2022).",
+        "(Beyer et al. 2022). Default: only where there are no altered copies.",
     )
     layer_learning_rate_decay: Annotated[float, Flag("layer-learning-rate-decay")] = Field(
         default=1.0,
@@ -170,7 +170,8 @@ class DistillRecipe(Section):
         "through, since scores rise while the learning rate falls; the best weights are kept either way.",
     )
     precision: Annotated[Literal["fp32", "bf16", "fp16"], Flag("precision")] = Field(
-        default="fp32", description="Arithmetic of the training; fp16 needs a GPU."
+        default="fp32",
+        description="Arithmetic of the training, and of the teacher's answers about its texts; fp16 needs a GPU.",
     )
     checkpoint_minutes: Annotated[float, Flag("checkpoint-minutes")] = Field(
         default=2.0, ge=0, description="A killed run continues from a checkpoint at most this old."

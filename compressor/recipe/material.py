@@ -75,11 +75,13 @@ class DataRecipe(Section):
         description="More texts to distil on, labelled by the teacher alone: a plain text file with one on each line, "
         "or a CSV, TSV, JSONL or Parquet file with the columns that the texts of --data have.",
     )
-    augment: Annotated[int, Flag("augment")] = Field(
-        default=0,
+    augment: Annotated[int | None, Flag("augment")] = Field(
+        default=None,
         ge=0,
-        description="Altered copies of each training text, labelled by the teacher alone. Words are replaced by what "
-        "the teacher's own masked-language-model head proposes, or by near ones in its embeddings.",
+        description="Altered copies of each training text, labelled by the teacher alone; an epoch has the text or one "
+        "of them. Words are replaced by what the teacher's own masked-language-model head proposes, or by near ones in "
+        "its embeddings. Default: one for every epoch after the first, for up to 20,000 texts with one label each; "
+        "0 otherwise, and with a preset or --trim-vocab.",
     )
     validation_fraction: Annotated[float, Flag("validation-fraction")] = Field(
         default=0.1, gt=0, lt=0.5, description="Share of the training rows held out where there is no validation split."

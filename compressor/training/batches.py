@@ -44,6 +44,9 @@ class BucketSampler(Sampler[int]):
     the batches are shuffled. The order is a function of (seed, epoch) alone, so that a run that is resumed in the
     middle of an epoch sees the order that it would have seen.
 
+    Where several rows are forms of one text, an epoch has one of them: each text begins with a form drawn by the seed,
+    and goes on to the next with every epoch.
+
     Of several processes each yields its share of every batch, so that a step sees the rows that it would see in one
     process. A last batch that cannot be divided is filled up with its own first rows.
 
@@ -52,6 +55,7 @@ class BucketSampler(Sampler[int]):
         batch_size: Rows of a batch over all processes.
         seed: Same seed and epoch, same order.
         rows: The rows themselves, where they are others in every epoch: told of each by their own ``set_epoch``.
+        forms: For each row a number that it shares with the other forms of its text. Default: every row is a text.
     """
 
     def __init__(
@@ -60,8 +64,13 @@ class BucketSampler(Sampler[int]):
         batch_size: int,
         seed: int,
         rows: Any = None,
+        forms: npt.NDArray[np.integer[Any]] | None = None,
     ) -> None:
         self._lengths = np.asarray(lengths)
+        texts = np.arange(len(self._lengths)) if forms is None else np.unique(forms, return_inverse=True)[1]
+        self._by_text = np.argsort(texts, kind="stable")
+        self._counts = np.bincount(texts)
+        self._first = np.random.default_rng(seed).integers(0, self._counts)
         self._batch_size = batch_size
         self._seed = seed
         self._rows = rows
@@ -76,12 +85,12 @@ class BucketSampler(Sampler[int]):
             self._rows.set_epoch(epoch)
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self._lengths), self._batch_size)
+        whole, rest = divmod(len(self._counts), self._batch_size)
         return whole * share_of(self._batch_size) + -(-rest // self._me.count)
 
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng((self._seed, self._epoch))
-        order = generator.permutation(len(self._lengths))
+        order = generator.permutation(self._forms())
         stretch = _MEGABATCH * self._batch_size
         stretches = [order[start : start + stretch] for start in range(0, len(order), stretch)]
         by_length = [part[np.argsort(-self._lengths[part], kind="stable")] for part in stretches]
@@ -93,6 +102,11 @@ class BucketSampler(Sampler[int]):
             yield from self._me.share(batches[int(index)].tolist())
         missing = -len(last) % self._me.count
         yield from self._me.share([*last.tolist(), *np.resize(last, missing).tolist()])
+
+    def _forms(self) -> npt.NDArray[np.integer[Any]]:
+        """The row of each text in this epoch, shape (texts,)."""
+        starts = np.cumsum(self._counts) - self._counts
+        return self._by_text[starts + (self._first + self._epoch) % self._counts]
 
 
 @dataclass(frozen=True)

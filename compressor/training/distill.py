@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compressor.answers import IGNORED, Answers, Floats
+from compressor.answers import IGNORED, Answers, Floats, Ints
 from compressor.artifacts import SplitName, Student, Teacher, Tokenized, TrainingCurve
 from compressor.events import Listener
 from compressor.heads import answering_at, outputs
@@ -153,6 +153,7 @@ def distill(
     prune: PruneRecipe,
     *,
     slim: Choice | None = None,
+    forms: Ints | None = None,
     seed: int,
     device: str,
     folder: Path,
@@ -171,7 +172,9 @@ def distill(
         recipe: Loss and schedule.
         prune: Sparsity to reach on the way; 0 for none.
         slim: Chooses heads and neurons to remove on the way; the student ends with smaller matrices.
-        seed: Order, dropout and masked words.
+        forms: For each training row a number that it shares with the other forms of its text, of which an epoch has
+            one. Default: every row is a text of its own.
+        seed: Order, forms, dropout and masked words.
         device: ``auto``, ``cpu`` or ``cuda``.
         folder: Checkpoints; an interrupted training found here is continued.
         listen: Receives ``Progress`` with loss and agreement.
@@ -189,7 +192,7 @@ def distill(
     lengths = tokenized.splits["train"]["length"][:]
     data = TrainingData(
         train=rows if found is None else WithSoftLabels(rows, found, task),
-        sampler=BucketSampler(lengths, recipe.batch_size, seed, rows),
+        sampler=BucketSampler(lengths, recipe.batch_size, seed, rows, forms),
         validation=tokenized.splits["validation"],
         collate=collate,
         task=task,
@@ -270,7 +273,7 @@ def _settings(recipe: DistillRecipe, stage: Stage, seed: int, device: str) -> Tr
         warmup_ratio=recipe.warmup_ratio,
         lr_scheduler=recipe.lr_scheduler,
         weight_decay=recipe.weight_decay,
-        dropout=recipe.dropout,
+        dropout=recipe.dropout is not False,
         patience=recipe.patience,
         precision=recipe.precision,
         device=device,

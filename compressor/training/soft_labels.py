@@ -31,6 +31,8 @@ FLUSH_EVERY = 50
 BETWEEN = 8
 """Batches of each process between two meetings, where there are several."""
 
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 _WIDTHS: dict[Kind, Callable[[Teacher], int]] = {
     "regression": lambda teacher: 1,
     "question-answering": lambda teacher: 2,
@@ -47,11 +49,13 @@ def soft_labels(
     cache_dir: Path,
     device: str,
     listen: Listener,
+    precision: str = "fp32",
 ) -> Answers | None:
     """Run the teacher over a split, or read what an earlier run has written.
 
-    The file is keyed by the content of teacher, corpus, tokenizer and length. An interrupted pass continues. Several
-    processes share the batches, the same ones that a single process would ask about; the first of them writes.
+    The file is keyed by the content of teacher, corpus, tokenizer and length, and by the precision. An interrupted pass
+    continues. Several processes share the batches, the same ones that a single process would ask about; the first of
+    them writes.
 
     Args:
         teacher: Moved to ``device`` for the pass and back to the CPU after it.
@@ -60,6 +64,7 @@ def soft_labels(
         cache_dir: Root of the cache.
         device: ``auto``, ``cpu`` or ``cuda``.
         listen: Receives ``Progress``.
+        precision: Arithmetic of the pass: ``fp32``, ``bf16`` or ``fp16``. Fit to teach with; judge by fp32.
 
     Returns:
         Its answers, memory-mapped read-only. ``None`` for the training split of a masked language model: whole
@@ -71,13 +76,16 @@ def soft_labels(
     task, rows = tokenized.task, tokenized.splits[split]
     if task.unit == "masked token" and split == "train":
         return None
-    key = hashlib.sha256(f"{teacher.fingerprint}:{tokenized.fingerprint}:{split}".encode()).hexdigest()[:24]
+    asked = ":".join([teacher.fingerprint, tokenized.fingerprint, split, *([precision] if precision != "fp32" else [])])
+    key = hashlib.sha256(asked.encode()).hexdigest()[:24]
     path = cache_dir / "soft_labels" / f"{key}.npy"
     starts = np.concatenate([[0], np.cumsum(_units(task, rows))]).astype(np.int64)
     if not processes.by_first(path.exists):
         with one_at_a_time(path, listen), full_disk_explained(path.parent, "--cache-dir"):
             if not processes.by_first(path.exists):
-                _compute(teacher, task, rows, starts, path, resolve_device(device), listen)
+                where = resolve_device(device, precision)
+                with torch.autocast(where, _DTYPES.get(precision), enabled=precision in _DTYPES):
+                    _compute(teacher, task, rows, starts, path, where, listen)
     return Answers(np.load(path, mmap_mode="r"), starts)
 
 
