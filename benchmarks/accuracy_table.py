@@ -62,11 +62,8 @@ def _rows(done: Sequence[Any], part: Any, results: Mapping[str, Any]) -> list[st
 
 
 def _effort(part: Any, datasets: Sequence[Any]) -> str:
-    shown = ", ".join(
-        f"{data.name} {part.teacher_epochs.get(data.name, data.teacher_epochs)} and {data.epochs * part.longer}"
-        for data in datasets
-        if data.name in part.datasets
-    )
+    efforts = {data.name: part.efforts(data) for data in datasets if data.name in part.datasets}
+    shown = ", ".join(f"{name} {teacher} and {student}" for name, (teacher, student) in efforts.items())
     first = (
         f"; {name} has {PRESETS[name].values['intermediate_epochs']:g} of a first stage before them"
         for name in part.variants
