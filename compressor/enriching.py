@@ -23,7 +23,7 @@ from compressor.aside import one_at_a_time
 from compressor.errors import RecipeError, UserError
 from compressor.events import Note
 from compressor.report import words
-from compressor.training.engine import resolve_device
+from compressor.training.engine import arithmetic, resolve_device
 from compressor.training.masking import mask_token_of
 from compressor.training.objectives import asks_teacher
 
@@ -192,6 +192,7 @@ def _copies(
             "data": corpus.fingerprint,
             "copies": _count(recipe),
             "length": max_length,
+            "precision": recipe.distill.precision,
             "seed": recipe.seed,
         },
     ).with_suffix(".json")
@@ -221,10 +222,11 @@ def _make(
         table = encoder.get_input_embeddings()
         propose = augmentation.by_neighbours(table.weight, lexicon)
     sides = list(zip(*data.rows_of(corpus.splits["train"]), strict=True))
-    altered = [
-        augmentation.alter(side, _count(recipe), lexicon, propose, _SHARES[method], recipe.seed + place, listen)
-        for place, side in enumerate(sides)
-    ]
+    with arithmetic(device, recipe.distill.precision if method == MASKED else "fp32"):
+        altered = [
+            augmentation.alter(side, _count(recipe), lexicon, propose, _SHARES[method], recipe.seed + place, listen)
+            for place, side in enumerate(sides)
+        ]
     # A copy of a pair has both texts altered.
     rows = [tuple(side[row][copy] for side in altered)
             for row in range(len(sides[0])) for copy in range(_count(recipe))]  # fmt: skip

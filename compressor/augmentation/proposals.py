@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from compressor.answers import Floats, Ints, pad
 from compressor.augmentation.lexicon import Found, Lexicon, Word
+from compressor.heads import answering_at
 
 MOST = 15
 """Words that one is drawn from, as in TinyBERT (K)."""
@@ -87,14 +88,16 @@ def by_masked_head(model: nn.Module, lexicon: Lexicon, mask: int, padding: int, 
             hidden = np.array(found.ids, np.int64)
             hidden[[word.place for word in words]] = mask
             rows.append({"input_ids": hidden, "attention_mask": np.ones(len(hidden), np.int64)})
-        feed = pad(rows, ("input_ids", "attention_mask"), padding)
-        with torch.inference_mode():
-            logits = model(**{name: torch.from_numpy(value).to(device) for name, value in feed.items()}).logits
-            own = logits[:, :, pieces].float()  # [b, s, words]
-        return [
-            [_likeliest(own[row, word.place], word, lexicon.pieces) for word in words]
-            for row, (_, words) in enumerate(batch)
-        ]
+        feed = {name: torch.from_numpy(array).to(device)
+                for name, array in pad(rows, ("input_ids", "attention_mask"), padding).items()}  # fmt: skip
+        asked = torch.zeros(feed["input_ids"].shape, dtype=torch.bool, device=device)
+        for row, (_, words) in enumerate(batch):
+            asked[row, [word.place for word in words]] = True
+        # Every token over a vocabulary of 250,000 would be gigabytes.
+        with torch.inference_mode(), answering_at(model, asked):
+            found_likely = iter(model(**feed).logits[0])  # [vocabulary] for each word, in reading order
+            return [[_likeliest(next(found_likely)[pieces].float(), word, lexicon.pieces) for word in words]
+                    for _, words in batch]  # fmt: skip
 
     return propose
 

@@ -46,6 +46,9 @@ Groups = Callable[[nn.Module], list[dict[str, Any]]]
 """Groups the weights of a model for an optimiser, each with its learning rate."""
 
 
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 @dataclass(frozen=True)
 class TrainingSettings:
     """How to train. Learning rates are peak values; ratios are shares of all steps; dropout is the model's own.
@@ -117,6 +120,11 @@ def resolve_device(choice: str, precision: str = "fp32") -> str:
             "--precision fp16 was asked for, but this run trains on the CPU.", "Choose --precision bf16 or fp32."
         )
     return device
+
+
+def arithmetic(device: str, precision: str) -> torch.autocast:
+    """Compute in a precision while the block runs, and in fp32 what needs it."""
+    return torch.autocast(device, _DTYPES.get(precision), enabled=precision in _DTYPES)
 
 
 def train(

@@ -22,7 +22,7 @@ from compressor.aside import full_disk_explained, one_at_a_time
 from compressor.events import Listener, Progress
 from compressor.heads import asking
 from compressor.tasks import Kind, Task
-from compressor.training.engine import resolve_device
+from compressor.training.engine import arithmetic, resolve_device
 from compressor.training.masking import mask_token_of
 
 FLUSH_EVERY = 50
@@ -30,8 +30,6 @@ FLUSH_EVERY = 50
 
 BETWEEN = 8
 """Batches of each process between two meetings, where there are several."""
-
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 _WIDTHS: dict[Kind, Callable[[Teacher], int]] = {
     "regression": lambda teacher: 1,
@@ -84,7 +82,7 @@ def soft_labels(
         with one_at_a_time(path, listen), full_disk_explained(path.parent, "--cache-dir"):
             if not processes.by_first(path.exists):
                 where = resolve_device(device, precision)
-                with torch.autocast(where, _DTYPES.get(precision), enabled=precision in _DTYPES):
+                with arithmetic(where, precision):
                     _compute(teacher, task, rows, starts, path, where, listen)
     return Answers(np.load(path, mmap_mode="r"), starts)
 
