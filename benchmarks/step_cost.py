@@ -150,7 +150,8 @@ range of two rounds for presets; where a preset has two stages, both are shown. 
 {GOAL}x.
 """
 _WAYS = """
-The same steps with both, and with attention and memory as they come (`python benchmarks/step_cost.py`):
+The default's steps, without dropout where nothing is said, with both, and with attention and memory as they come
+(`python benchmarks/step_cost.py`):
 
 | student | rows | threads | flags | as it comes, ms | ms | times as fast |
 |---|---|---|---|---|---|---|"""
