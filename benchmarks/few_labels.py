@@ -151,7 +151,10 @@ def run(dataset: str, variant: str, seed: int, arguments: argparse.Namespace) ->
         "student": float((found.values.argmax(-1) == truth).mean()),
         "rows": rows,
         "test_rows": len(truth),
-        "added": [asdict(part) for part in material.corpus.added.parts] if material.corpus.added else [],
+        "added": [
+            {**asdict(part), "source": part.source.rpartition("/")[2]}
+            for part in (material.corpus.added.parts if material.corpus.added else ())
+        ],
         "steps": DATASETS[dataset],
         "validation": [row["accuracy"] for row in curve.evaluations],
         "seconds": {"student": seconds, "all": time.monotonic() - begin},
