@@ -103,8 +103,7 @@ def by_masked_head(model: nn.Module, lexicon: Lexicon, mask: int, padding: int, 
 
 
 def _likeliest(logits: Tensor, word: Word, pieces: Ints) -> Proposal:
-    """The best pieces of [words] logits, without the word itself."""
-    logits = logits.clone()
+    """The best pieces of [words] logits, without the word itself, whose logit is overwritten."""
     logits[int(np.searchsorted(pieces, word.piece))] = -torch.inf
     top = logits.topk(min(MOST, len(pieces) - 1))
     return Proposal(pieces[top.indices.cpu().numpy()], top.values.softmax(-1).cpu().numpy())
