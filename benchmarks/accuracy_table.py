@@ -92,13 +92,22 @@ def _means(units: Sequence[Any], results: Mapping[str, Any]) -> list[str]:
             run = (unit.dataset.name, unit.layers, unit.seed)
             kept.setdefault(unit.variant, {})[run] = _retained(results[unit.name])
     ours = units[0].variant
-    found = []
+    lines = []
     for variant, runs in kept.items():
         shared = [run for run in runs if run in kept.get(ours, {})]
-        if variant != ours and shared:
-            mine, other = (mean(kept[name][run] for run in shared) for name in (ours, variant))
-            found.append(f"{variant} {other:.2f}% for {mine:.2f}% ({len(shared)})")
-    return [f"Mean retained, beside that of {ours} over the runs that both have: {'; '.join(found)}."] if found else []
+        if variant == ours or not shared:
+            continue
+        mine, other = (mean(kept[name][run] for run in shared) for name in (ours, variant))
+        gains = [kept[ours][run] - runs[run] for run in shared]
+        lines.append(
+            f"| {variant} | {len(shared)} | {other:.2f}% | {mine:.2f}% | {mean(gains):+.2f} "
+            f"({min(gains):+.2f} to {max(gains):+.2f}) |"
+        )
+    if not lines:
+        return []
+    told = f"Mean retained by each student, and by the first ({ours}), over the runs that both have; least to most."
+    head = "| student | runs (data, depth, seed) | retained | by the first | gain of the first |"
+    return [told, "", head, "|---|---|---|---|---|", *lines]
 
 
 def _retained(row: Mapping[str, Any]) -> float:
