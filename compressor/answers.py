@@ -169,7 +169,7 @@ def decisions(task: Task, values: Floats) -> Ints | None:
         int64 of shape (units, decisions), or ``None`` where the task decides nothing (regression, embeddings). For
         question answering the likeliest start and end are decisions of a row, not of a token: see ``changed_rows``.
     """
-    if task.kind in ("regression", "feature-extraction", "question-answering"):
+    if not task.decides or task.kind == "question-answering":
         return None
     if task.kind == "multi-label":
         return (values > 0).astype(np.int64)
@@ -180,13 +180,17 @@ def decisions(task: Task, values: Floats) -> Ints | None:
 
 
 def changed_rows(task: Task, first: Answers, second: Answers) -> int:
-    """Count rows in which two models decide otherwise: another label, tag, span or piece."""
+    """Count rows in which two models decide otherwise: another label, tag, span or piece.
+
+    Raises:
+        ValueError: The task decides nothing.
+    """
     if task.kind == "question-answering":
         pairs = ((first.row(index), second.row(index)) for index in range(len(first)))
         return sum(bool((one.argmax(axis=0) != two.argmax(axis=0)).any()) for one, two in pairs)
     one, two = decisions(task, first.values), decisions(task, second.values)
     if one is None or two is None:
-        return 0
+        raise ValueError(f"{task.kind} decides nothing")
     differ = np.concatenate([[0], np.cumsum((one != two).any(axis=-1))])
     return int((differ[first.starts[1:]] > differ[first.starts[:-1]]).sum())
 

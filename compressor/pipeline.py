@@ -145,6 +145,7 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
                     teacher_hub_id=candidate.checkpoint.repository,
                     teacher_commit=candidate.checkpoint.commit,
                     trimmed=study.trimmed,
+                    mask_token=tutor.tokenizer.mask_token if tutor.task.kind == "fill-mask" else None,
                     uneven=needs_load_student(staging),
                     data_hub_id=None if Path(candidate.source).expanduser().exists() else candidate.source,
                 ),

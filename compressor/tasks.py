@@ -60,6 +60,11 @@ class Task:
         """Name of the class in transformers that builds and loads such a model."""
         return f"AutoModel{self.head}"
 
+    @property
+    def decides(self) -> bool:
+        """A model chooses: a label, tag, span or piece, rather than giving numbers alone."""
+        return self.kind not in ("regression", "feature-extraction")
+
 
 TASKS: dict[Kind, Task] = {
     row.kind: row

@@ -45,16 +45,16 @@ def write(folder: Path, score: float = 0.925, speedup: float = 3.2) -> Path:
     config = {"model_type": "bert", "id2label": names, "label2id": {name: index for index, name in names.items()}}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     told = report(
-        data={"labels": list(deployed.LABELS)},
+        data={"labels": list(deployed.LABELS), "max_length": read_manifest(folder).max_length},
         teacher={"fingerprint": "0" * 64},
         headline={"speedup": speedup, "speedup_ci95": [speedup * 0.98, speedup * 1.02]},
     )
     told["environment"]["cpu"]["instruction_set"] = detect_target()
     model_row(told, "teacher")["score"] = 0.93
-    model_row(told, "student_int8").update(score=score, size_bytes=(folder / INT8).stat().st_size)
+    model_row(told, "student_int8").update(score=score, size_bytes=(folder / INT8).stat().st_size, temperature=1.5)
     (folder / "report").mkdir()
     (folder / "report/report.json").write_text(json.dumps(told), encoding="utf-8")
-    return seal(folder)
+    return seal(folder, temperature=1.5)
 
 
 def write_kind(folder: Path, kind: Kind, score: float = 0.9, shift: int = 0) -> Path:
@@ -62,25 +62,38 @@ def write_kind(folder: Path, kind: Kind, score: float = 0.9, shift: int = 0) -> 
     lookup.write(folder, kind, shift)
     task = TASKS[kind]
     told = report(
-        data={"labels": list(lookup.LABELS.get(kind, ()))},
+        data={"labels": list(lookup.LABELS.get(kind, ())), "max_length": read_manifest(folder).max_length},
         teacher={"fingerprint": "0" * 64},
         verdict={"model": "student_onnx"},
         metric={"name": task.metric, "title": task.metric_title},
     )
     told |= {"task": task.name, "kind": kind}
     model_row(told, "teacher")["score"] = score
-    model_row(told, "student_onnx").update(score=score, size_bytes=(folder / FP32).stat().st_size)
+    size, thresholds = (folder / FP32).stat().st_size, read_manifest(folder).settings.get("thresholds")
+    model_row(told, "student_onnx").update(score=score, size_bytes=size, temperature=None, thresholds=thresholds)
     (folder / "report").mkdir()
     (folder / "report/report.json").write_text(json.dumps(told), encoding="utf-8")
     return seal(folder)
 
 
-def seal(folder: Path, **changes: Any) -> Path:
-    """Give the manifest the files as they are now: a change that no checksum betrays."""
+def seal(folder: Path, temperature: float | None = None, precision: str | None = None, **changes: Any) -> Path:
+    """Give the manifest the files as they are now: a change that no checksum betrays.
+
+    Args:
+        folder: Of a run.
+        temperature: Of the file that the manifest runs; otherwise as it was.
+        precision: Likewise.
+        changes: Other keys of the manifest.
+    """
     manifest = read_manifest(folder)
+    default = manifest.files.get(manifest.default_model)
+    temperature = temperature or (default.temperature if default else None)
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
-    precision = {name: entry.precision for name, entry in manifest.files.items()}
-    files = {name: describe_file(folder / name, precision.get(name)) for name in names if name != "manifest.json"}
+    known = {name: entry.precision for name, entry in manifest.files.items()}
+    known |= {manifest.default_model: precision} if precision else {}
+    files = {name: describe_file(folder / name, known.get(name)) for name in names if name != "manifest.json"}
+    if manifest.default_model in files:
+        files[manifest.default_model] = replace(files[manifest.default_model], temperature=temperature)
     write_manifest(folder, replace(manifest, files=files, **changes))
     return folder
 

@@ -10,7 +10,7 @@ import pytest
 
 from compressor import benchmark
 from compressor.cli import main
-from compressor.errors import ManifestError, RecipeError, UserError
+from compressor.errors import BenchmarkError, ManifestError, RecipeError, UserError
 from compressor.recipe import DataRecipe
 from compressor.runtime.manifest import Manifest, TeacherEntry, describe_file, read_manifest, write_manifest
 from compressor.tasks import TASKS, Kind
@@ -108,9 +108,31 @@ def test_the_report_of_another_run_fails(folder):
     assert rows(checked.seal(folder))["report"] == ("FAIL", "its teacher is not the manifest's: it is of another run")
 
 
-def test_a_model_that_does_not_load_fails(folder):
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"max_length": 3}, "max_length is 3 in manifest.json, 16 in the report"),
+        ({"truncation_side": "left"}, "truncation_side is left in manifest.json, right in tokenizer_config.json"),
+        ({"temperature": 0.01}, "temperature is 0.01 in manifest.json, 1.5 in the report"),
+        ({"settings": {"pairs": True}}, "pairs is True in manifest.json, False in the report"),
+    ],
+)
+def test_a_manifest_that_runs_the_model_otherwise_than_it_was_judged_fails(folder, change, reason):
+    found = rows(checked.seal(folder, **change), timing=False)
+    assert (found["files"][0], found["report"]) == ("PASS", ("FAIL", reason))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int4"])
+def test_the_smaller_file_may_be_of_any_precision(folder, precision):
+    checked.seal(folder, precision=precision)
+    assert rows(folder, timing=False)["report"][0] == "PASS"
+
+
+def test_a_model_that_does_not_load_fails_and_is_not_timed(folder):
     (folder / checked.INT8).write_bytes(b"no model")
-    assert rows(checked.seal(folder), timing=False)["loads"][0] == "FAIL"
+    found = rows(checked.seal(folder))
+    assert found["loads"][0] == "FAIL"
+    assert found["latency"] == ("SKIP", "a file does not load")
 
 
 # --- parity -----------------------------------------------------------------------------------
@@ -289,7 +311,7 @@ def test_embeddings_without_their_teacher_are_taken_from_the_report_and_that_is_
 def test_thresholds_of_the_manifest_decide_which_labels_apply(tmp_path):
     folder = checked.write_kind(tmp_path / "run", "multi-label")
     checked.seal(folder, settings={"thresholds": [0.999999, 0.999999, 0.999999]})
-    assert failed(folder, data=held_out("multi-label", tmp_path / "data"), timing=False) == ["micro F1"]
+    assert failed(folder, data=held_out("multi-label", tmp_path / "data"), timing=False) == ["report", "micro F1"]
 
 
 def test_the_report_of_a_model_for_another_task_fails(tmp_path):
@@ -332,6 +354,24 @@ def test_a_recorded_speedup_below_that_of_the_baseline_fails(tmp_path):
     assert failed(slow, baseline=baseline) == ["baseline speed"]
 
 
+@pytest.mark.parametrize("cpu", [{"model": "another"}, {"instruction_set": "another"}])
+def test_recorded_speedups_of_different_processors_are_not_compared(tmp_path, cpu):
+    slow, baseline = checked.write(tmp_path / "slow", speedup=2.0), checked.write(tmp_path / "out now")
+    path = baseline / "report/report.json"
+    environment = json.loads(path.read_text())["environment"]
+    checked.edit_json(path, environment={**environment, "cpu": {**environment["cpu"], **cpu}})
+    status, reason = rows(slow, baseline=baseline, timing=False)["baseline speed"]
+    assert (status, reason) == ("SKIP", "recorded on different processors, or with different threads")
+
+
+def test_recorded_speedups_with_different_threads_are_not_compared(tmp_path):
+    slow, baseline = checked.write(tmp_path / "slow", speedup=2.0), checked.write(tmp_path / "out now")
+    path = baseline / "report/report.json"
+    latency = [{**row, "threads": 16} for row in json.loads(path.read_text())["latency"]]
+    checked.edit_json(path, latency=latency)
+    assert rows(slow, baseline=baseline, timing=False)["baseline speed"][0] == "SKIP"
+
+
 def test_an_int8_file_that_is_slower_than_its_fp32_file_fails(folder, monkeypatch):
     monkeypatch.setattr(benchmark, "measure", checked.clock({checked.FP32: (1.0,) * 3, checked.INT8: (2.0,) * 3}))
     assert failed(folder) == ["latency"]
@@ -350,6 +390,16 @@ def test_noise_fails_nothing(folder, tmp_path, monkeypatch, rounds, floor):
     times = {"teacher": rounds, checked.FP32: (3.0,) * 3, checked.INT8: (1.0,) * 3}
     monkeypatch.setattr(benchmark, "measure", checked.clock(times, floor))
     assert failed(folder, min_speedup=3, teacher=checked.write(tmp_path / "teacher")) == []
+
+
+def test_a_measuring_process_that_is_killed_costs_its_own_row_alone(folder, monkeypatch):
+    def killed(*_, **__):
+        raise BenchmarkError("Measuring onnx/model.onnx failed: its process was killed.")
+
+    monkeypatch.setattr(benchmark, "measure", killed)
+    found = rows(folder)
+    assert found["latency"] == ("FAIL", "Measuring onnx/model.onnx failed: its process was killed.")
+    assert found["accuracy"][0] == "PASS"
 
 
 def test_latency_that_the_noise_leaves_open_is_skipped(folder, monkeypatch):

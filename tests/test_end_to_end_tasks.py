@@ -40,6 +40,15 @@ def run(teacher: Path, data: Path, place: Path, **flags: Any) -> Run:
     return compress(build({}, given))
 
 
+def follow_the_card(folder: Path) -> Any:
+    """Run the lines that the README of a run folder shows."""
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    *lines, shown = card.partition("```python\n")[2].partition("\n```")[0].splitlines()
+    names: dict[str, Any] = {}
+    exec("\n".join(lines).replace("path/to/this/folder", str(folder)), names)
+    return eval(shown, names)
+
+
 # One from files to predictions; the others wait for the long run, and test_matrix has every kind.
 QUICK = ("question-answering",)
 KINDS = [
@@ -67,6 +76,7 @@ def test_every_task_runs_from_files_to_predictions(kind: Kind, tmp_path: Path) -
     assert (manifest.kind, manifest.task) == (kind, TASKS[kind].name)
     predictor = Predictor(folder)
     assert len(predictor(QUESTIONS[kind])) == len(QUESTIONS[kind])
+    assert len(follow_the_card(folder)) > 0
     page = (folder / "report/report.html").read_text(encoding="utf-8")
     assert report["verdict"]["sentence"].replace("'", "&#39;") in page
     assert main(["check", str(folder), "--no-timing", "--max-drop", "100"]) == 0
@@ -91,6 +101,7 @@ def test_pairs_are_read_learnt_and_predicted_as_pairs(tmp_path: Path) -> None:
     data = tiny_data.write("single-label", tmp_path / "data", pairs=True)
     folder = run(teacher, data, tmp_path, pair_column="sentence2").output_dir
     assert read_manifest(folder).settings["pairs"] is True
+    assert len(follow_the_card(folder)) == 1
     one, other = Predictor(folder).logits([("a superb film", "dull"), ("a superb film", "fine")])
     assert not np.array_equal(one, other)
 

@@ -250,3 +250,5 @@ def test_embeddings_that_are_the_teachers_ship() -> None:
     gold = judged.gold("feature-extraction", Split(judged.texts(2500), np.zeros(2500)))
     found = compared(gold, teacher, teacher)
     assert (found.verdict.decision, found.comparisons[0].flipped) == ("ship", 0)
+    same = compared(gold, teacher, teacher, teacher)
+    assert [(drift.rows, drift.changed_labels) for drift in same.drifts] == [(2500, None)]

@@ -219,6 +219,23 @@ def test_a_file_whose_labels_depend_on_the_batch_is_a_caveat() -> None:
     assert not any("than alone" in text for text in document(full)["caveats"])
 
 
+@pytest.mark.parametrize(
+    ("rows", "changed", "said"),
+    [
+        (1500, 7, "int8 changes what the fp32 student says about 7 of 1,500 test rows"),
+        (1700, 1600, "int8 changes what the fp32 student says about 1,600 of 1,700 windows or blocks of test texts"),
+        (1500, None, "int8 changes what the fp32 student says by up to "),
+    ],
+)
+def test_what_int8_changes_is_counted_where_something_is_decided(rows: int, changed: int | None, said: str) -> None:
+    full = findings()
+    *others, last = full.evaluation.drifts
+    drifts = (*others, replace(last, rows=rows, changed_labels=changed))
+    found = document(replace(full, evaluation=replace(full.evaluation, drifts=drifts)))
+    jsonschema.Draft202012Validator(SCHEMA).validate(found)
+    assert any(text.startswith(said) for text in found["caveats"])
+
+
 def test_each_latency_stands_beside_its_own_bound(written: dict) -> None:
     rows = {(row["model"], row["batch_size"], row["sequence_length"]): row for row in written["latency"]}
     row = rows["teacher_onnx", 8, 128]
@@ -299,6 +316,20 @@ def test_the_card_of_a_local_teacher_names_no_hub_model(written: dict) -> None:
     assert "base_model" not in text
     assert 'predictor = Predictor("path/to/this/folder")' in text
     assert "Cannot tell with 1,500 test rows" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "shown", "limit"),
+    [
+        ("regression", {"pairs": True}, 'predictor([("a text", "the text that it is compared with")])', "are cut"),
+        ("fill-mask", {"mask_token": "<mask>"}, 'predictor(["Paris is the <mask> of France."])', "are cut"),
+        ("question-answering", {"pairs": True}, 'predictor([("Where did Anna move?"', "are read in windows"),
+    ],
+)
+def test_the_card_shows_inputs_that_the_model_takes(written: dict, kind: str, data: dict, shown: str, limit: str):
+    text = model_card({**written, "kind": kind, "data": {**written["data"], **data}}, "tickets-6l")
+    assert shown in text
+    assert f"tokens {limit}" in text
 
 
 def test_the_card_names_the_temperature_of_the_model_that_ships_where_there_is_one(written: dict) -> None:

@@ -141,20 +141,20 @@ class CompanyDrift:
         rows: Test texts that were tried.
         padded_to: Tokens that each text was padded to, alone.
         padded_difference: Largest difference of a logit between alone and padded.
-        padded_labels: Texts whose label that changed.
+        padded_labels: Texts whose decision that changed; ``None`` where nothing is decided.
         batch_size: Texts of a batch, of mixed lengths.
         batched_difference: Largest difference of a logit between alone and in a batch.
-        batched_labels: Texts whose label that changed.
+        batched_labels: Likewise.
     """
 
     model: str
     rows: int
     padded_to: int
     padded_difference: float
-    padded_labels: int
+    padded_labels: int | None
     batch_size: int
     batched_difference: float
-    batched_labels: int
+    batched_labels: int | None
 
 
 @dataclass(frozen=True)

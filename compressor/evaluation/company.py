@@ -67,8 +67,8 @@ def measure(
         rows=len(rows),
         padded_to=widest,
         padded_difference=largest_difference(task, alone, padded),
-        padded_labels=changed_rows(task, alone, padded),
+        padded_labels=changed_rows(task, alone, padded) if task.decides else None,
         batch_size=size,
         batched_difference=largest_difference(task, alone, batched),
-        batched_labels=changed_rows(task, alone, batched),
+        batched_labels=changed_rows(task, alone, batched) if task.decides else None,
     )

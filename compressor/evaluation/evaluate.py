@@ -31,7 +31,8 @@ class Drift:
     """How far one file of the same weights is from another, for example int8 from fp32.
 
     Attributes:
-        changed_labels: Rows of the tokenised test split with another decision: label, tag, span or piece.
+        rows: Of the tokenised test split: texts, or windows or blocks of them.
+        changed_labels: Those with another decision: label, tag, span or piece; ``None`` where nothing is decided.
         max_abs_difference: Largest difference of an output value.
         mean_abs_difference: Mean difference of an output value.
         shift_mean: Mean Jensen-Shannon divergence of the probabilities, in bits; ``None`` where there are none.
@@ -39,7 +40,8 @@ class Drift:
 
     model: str
     reference: str
-    changed_labels: int
+    rows: int
+    changed_labels: int | None
     max_abs_difference: float
     mean_abs_difference: float
     shift_mean: float | None
@@ -207,7 +209,8 @@ def _drifts(models: Mapping[str, ModelFacts], golds: Mapping[str, Gold]) -> Iter
             yield Drift(
                 model=name,
                 reference=reference,
-                changed_labels=changed_rows(gold.task, first, second),
+                rows=len(first),
+                changed_labels=changed_rows(gold.task, first, second) if gold.task.decides else None,
                 max_abs_difference=largest_difference(gold.task, first, second),
                 mean_abs_difference=float(np.abs(one.astype(np.float64) - two).mean()),
                 shift_mean=float(shift(first, second, gold).mean()) if shift else None,

@@ -16,13 +16,14 @@ from compressor.tasks import TASKS, Kind
 # What the hub calls them (https://hf.co/metrics); others go by their own names.
 _HUB_METRICS = {"macro_f1": "f1", "micro_f1": "f1", "entity_f1": "f1", "answer_f1": "f1", "spearman": "spearmanr",
                 "pearson": "pearsonr"}  # fmt: skip
+_PAIRED = 'predictor([("a text", "the text that it is compared with")])'
 _USE: Mapping[Kind, str] = {
     "single-label": 'predictor(["a text to label"])',
     "multi-label": 'predictor(["a text with any number of labels"])',
     "regression": 'predictor(["a text to score"])',
     "token-classification": 'predictor(["Anna moved from Bern to Lisbon"])',
     "question-answering": 'predictor([("Where did Anna move?", "Anna moved from Bern to Lisbon in May.")])',
-    "fill-mask": 'predictor(["Paris is the [MASK] of France."])',
+    "fill-mask": 'predictor(["Paris is the {mask} of France."])',
     "feature-extraction": 'predictor(["a text", "another text"])  # float32 array of shape (texts, dimension)',
 }
 
@@ -56,7 +57,7 @@ def model_card(document: Mapping[str, Any], name: str) -> str:
 ```python
 from compressor.runtime import Predictor
 predictor = Predictor("path/to/this/folder")
-{_USE[document["kind"]]}
+{_use(document)}
 ```
 
 That needs the compressor package, without torch. The folder also loads with `{_loader(document)}` (the fp32 student), \
@@ -79,9 +80,23 @@ The whole recipe is in `recipe.toml`.
 
 ## Limits
 
-{f"- Labels: {labels}." + chr(10) if labels else ""}- Texts longer than {data["max_length"]} tokens are cut.
+{f"- Labels: {labels}." + chr(10) if labels else ""}- {_limit(document)}
 {limits}
 """
+
+
+def _use(document: Mapping[str, Any]) -> str:
+    task, data = TASKS[document["kind"]], document["data"]
+    if data.get("pairs") and task.name == "text-classification":
+        return _PAIRED
+    return _USE[task.kind].replace("{mask}", data.get("mask_token") or "[MASK]")
+
+
+def _limit(document: Mapping[str, Any]) -> str:
+    length = document["data"]["max_length"]
+    if TASKS[document["kind"]].unit == "token":
+        return f"Texts longer than {length} tokens are read in windows that overlap."
+    return f"Texts longer than {length} tokens are cut."
 
 
 def _loader(document: Mapping[str, Any]) -> str:

@@ -75,14 +75,22 @@ def _quantization(document: Mapping[str, Any]) -> Iterator[str]:
     yield from _claims(found)
     drift = next((row for row in document["drift"] if row["model"] == STUDENT_INT8), None)
     if drift:
-        rows = document["data"]["rows"].get("test", 0)
-        yield (
-            f"{precision} changes what the fp32 student says about {drift['changed_labels']:,} of {rows:,} test rows "
-            f"(largest difference of an output {drift['max_abs_difference']:.2f})."
-        )
+        yield f"{precision} {_changed(drift, document['data']['rows'].get('test', 0))}."
     mode = found.get("mode", "dynamic")
     if document["environment"].get("gpus") and mode in ("dynamic", "per-token", "smooth"):
         yield f"int8 ({mode}) is for the CPU provider; on a GPU fp32 and fp16 are faster."
+
+
+def _changed(drift: Mapping[str, Any], texts: int) -> str:
+    largest = f"{drift['max_abs_difference']:.2f}"
+    if drift["changed_labels"] is None:
+        return f"changes what the fp32 student says by up to {largest}"
+    rows = drift.get("rows", texts)
+    what = "test rows" if rows == texts else "windows or blocks of test texts"
+    return (
+        f"changes what the fp32 student says about {drift['changed_labels']:,} of {rows:,} {what} "
+        f"(largest difference of an output {largest})"
+    )
 
 
 def _claims(found: Mapping[str, Any]) -> Iterator[str]:

@@ -80,6 +80,7 @@ class Findings:
         uneven: The student's layers have widths that plain transformers cannot load.
         trimmed: What was taken out of the vocabulary.
         tuning: Short trials of the training's parameters, where there were any.
+        mask_token: As a text has it, of a masked language model.
     """
 
     recipe: Mapping[str, Any]
@@ -111,6 +112,7 @@ class Findings:
     uneven: bool = False
     trimmed: Trimmed | None = None
     tuning: Tuning | None = None
+    mask_token: str | None = None
 
 
 def document(findings: Findings) -> dict[str, Any]:
@@ -282,6 +284,8 @@ def _data(findings: Findings) -> dict[str, Any]:
         "hub_id": findings.data_hub_id,
         "fingerprint": corpus.fingerprint,
         "labels": list(corpus.labels),
+        "pairs": any(split.pairs for split in corpus.splits.values()),
+        "mask_token": findings.mask_token,
         "rows": {name: len(split.texts) for name, split in corpus.splits.items()},
         "added": [asdict(part) for part in corpus.added.parts] if corpus.added else [],
         "majority": findings.evaluation.majority,

@@ -171,6 +171,6 @@ def fate(tuning: Mapping[str, Any], number: int) -> str:
 def company_in_words(row: Mapping[str, Any]) -> str:
     """What padding and neighbours change, as in ``outputs within 1.2e-06, 0 decisions changed``."""
     largest = max(row["padded_difference"], row["batched_difference"])
-    changed = max(row["padded_labels"], row["batched_labels"])
     outputs = "the same output to the last bit" if largest == 0 else f"outputs within {largest:.1e}"
-    return f"{outputs}, {changed:,} decisions changed"
+    changed = [row[name] for name in ("padded_labels", "batched_labels") if row[name] is not None]
+    return f"{outputs}, {max(changed):,} decisions changed" if changed else outputs

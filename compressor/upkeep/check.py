@@ -28,6 +28,7 @@ from compressor.upkeep.home import labels_of
 from compressor.upkeep.lineup import Entrant, line_up
 
 Report = Mapping[str, Any]
+TOKENIZER = "tokenizer_config.json"
 
 
 @dataclass(frozen=True)
@@ -96,20 +97,21 @@ def check(request: CheckRequest, listen: Listener = ignore, budget: Budget | Non
         )
     files = evidence.files(request.folder, manifest)
     found = _read(request, manifest, task, whole=files.status == "PASS")
-    config = evidence.config(request.folder)
+    config = evidence.json_file(request.folder, "config.json")
     clock = evidence.Clock(request.rounds, request.threads, budget) if request.timing else None
     with tempfile.TemporaryDirectory(prefix="compressor-check-") as aside:
         if request.teacher is not None:
             found = replace(found, teacher=_teacher(request.teacher, task, Path(aside), listen))
+        loading = evidence.loads(found)
         rows = (
             files,
             gates.labels(manifest, config, labels_of(config or {}), found.report),
-            gates.consistent(manifest, found.report, found.why),
-            evidence.loads(found),
+            gates.consistent(manifest, found.report, found.why, evidence.json_file(request.folder, TOKENIZER) or {}),
+            loading,
             evidence.parity(found),
             merit.score(found, baseline, request.max_drop),
             gates.size(gates.shipped_bytes(manifest), baseline, request.max_growth),
-            *evidence.speed(found, request.min_speedup, clock, listen),
+            *evidence.speed(found, request.min_speedup, clock, listen, loaded=loading.status != "FAIL"),
         )
     against = pace.against_baseline(found.report, baseline)
     return (*rows, *([against] if against else []))

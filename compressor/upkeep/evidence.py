@@ -20,7 +20,7 @@ from compressor import benchmark, data
 from compressor.answers import INPUT_NAMES, pad
 from compressor.artifacts import STUDENT_INT8, STUDENT_ONNX, Benchmark
 from compressor.benchmark import Budget
-from compressor.errors import CompressorError, ManifestError
+from compressor.errors import CompressorError, ManifestError, UserError
 from compressor.events import Listener
 from compressor.graph.parity import compare, torch_logits, units
 from compressor.recipe import BenchmarkRecipe
@@ -93,10 +93,10 @@ def files(folder: Path, manifest: Manifest) -> Gate:
     return Gate("files", "PASS", f"{len(manifest.files)} files have their checksums{said}")
 
 
-def config(folder: Path) -> Mapping[str, Any] | None:
-    """Read config.json; ``None`` where it cannot be read."""
+def json_file(folder: Path, name: str) -> Mapping[str, Any] | None:
+    """Read a JSON object of the folder; ``None`` where it cannot be read."""
     try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        found = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
@@ -189,7 +189,9 @@ class Clock:
     budget: Budget | None = None
 
 
-def speed(found: Folder, min_speedup: float | None, clock: Clock | None, listen: Listener) -> list[Gate]:
+def speed(
+    found: Folder, min_speedup: float | None, clock: Clock | None, listen: Listener, *, loaded: bool = True
+) -> list[Gate]:
     """Measure the shipped model beside its own fp32 file, and beside the teacher where it is at hand.
 
     Args:
@@ -197,20 +199,29 @@ def speed(found: Folder, min_speedup: float | None, clock: Clock | None, listen:
         min_speedup: Smallest speed-up over the teacher.
         clock: ``None`` measures nothing.
         listen: Hears progress.
+        loaded: Every file loads; otherwise nothing is measured.
     """
     recorded = pace.recorded_speed(found.report, min_speedup)
     fp32, int8, shipped = _file(found.manifest, "fp32"), _file(found.manifest, "int8"), found.manifest.default_model
     pair = (fp32, int8) if fp32 and int8 else None
     alone = Gate("latency", "SKIP", "the folder has no int8 file beside an fp32 file to measure it against")
-    if clock is None or not found.whole:
-        return [recorded, Gate("latency", "SKIP", "not asked for (--no-timing)" if clock is None else DAMAGED)]
+    if clock is None:
+        return [recorded, Gate("latency", "SKIP", "not asked for (--no-timing)")]
+    if not found.whole or not loaded:
+        return [recorded, Gate("latency", "SKIP", "a file does not load" if found.whole else DAMAGED)]
     if pair is None and found.teacher is None:
         return [recorded, alone]
     # The benchmark measures the last model twice, for the noise: best the one that ships.
     names = dict.fromkeys([*(name for name in pair or () if name != shipped), shipped])
     models = [*([found.teacher] if found.teacher else []), *(found.entrant(name) for name in names)]
     lengths = _lengths(found)
-    measured = _measure(found, models, lengths, clock, listen)
+    try:
+        measured = _measure(found, models, lengths, clock, listen)
+    except UserError:
+        raise
+    except CompressorError as error:  # a process was killed, or the teacher's file does not load
+        missed = [Gate("speed-up", "FAIL", "the teacher beside it could not be measured")] if found.teacher else []
+        return [*(missed or [recorded]), Gate("latency", "FAIL", error.message)]
     if found.teacher is not None:
         rounds = pace.ratios(measured, found.teacher.name, shipped, (None,) if found.held else lengths)
         recorded = pace.measured_speed(rounds, measured.noise_floor, min_speedup)

@@ -7,13 +7,14 @@ speed are in ``pace``.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from compressor.artifacts import STUDENT_INT8, STUDENT_ONNX, ParityRow
+from compressor import folder
+from compressor.artifacts import ParityRow
 from compressor.graph.parity import TOLERANCE
 from compressor.runtime import Manifest
 from compressor.tasks import TASKS, Task
@@ -22,6 +23,7 @@ from compressor.upkeep import past
 Status = Literal["PASS", "FAIL", "SKIP"]
 Report = Mapping[str, Any]
 
+_TOKENIZER = "tokenizer_config.json"
 _NO_SHARES = ("spearman", "similarity_spearman")
 """Metrics that are shown as plain numbers; ``evaluation.metrics.TITLES`` knows it too, but not on the base install."""
 
@@ -79,30 +81,58 @@ def _first_difference(where: str, found: Sequence[str], expected: Sequence[str])
     return f"label {at} is {found[at]!r} in {where}, {expected[at]!r} in manifest.json"
 
 
-def consistent(manifest: Manifest, report: Report | None, why: str) -> Gate:
-    """Make sure that the report is about the files beside it.
+def consistent(manifest: Manifest, report: Report | None, why: str, tokenizer: Mapping[str, Any]) -> Gate:
+    """Make sure that the report is about the files beside it, and that the manifest runs them as they were judged.
 
     Args:
-        manifest: Of the folder.
+        manifest: Of the folder; the one file without a checksum.
         report: Where there is one.
         why: Why there is none.
+        tokenizer: ``tokenizer_config.json``; empty where there is none.
     """
     if report is None:
         return Gate("report", "FAIL", why)
-    name, entry = past.shipped(report), manifest.files[manifest.default_model]
-    runs = STUDENT_INT8 if entry.precision == "int8" else STUDENT_ONNX
+    wrong = next(_contradictions(manifest, report, tokenizer), None)
+    if wrong:
+        return Gate("report", "FAIL", wrong)
+    return Gate("report", "PASS", f"about these files; its own verdict: {report['verdict']['decision']}")
+
+
+def _contradictions(manifest: Manifest, report: Report, tokenizer: Mapping[str, Any]) -> Iterator[str]:
+    name = past.shipped(report)
     row = past.model_row(report, name)
-    if name != runs or row is None:
-        return Gate("report", "FAIL", f"its verdict is about {name}, the manifest runs {manifest.default_model}")
+    if folder.FILES.get(name) != manifest.default_model or row is None:
+        yield f"its verdict is about {name}, the manifest runs {manifest.default_model}"
+        return
     found = shipped_bytes(manifest)
     if row["size_bytes"] != found:
         said = f"{found:,} bytes where it says {row['size_bytes']:,}"
-        return Gate("report", "FAIL", f"{manifest.default_model} has {said}: it is of another run")
+        yield f"{manifest.default_model} has {said}: it is of another run"
     if report["kind"] != manifest.kind:
-        return Gate("report", "FAIL", f"it is about {report['kind']}, the manifest about {manifest.kind}")
+        yield f"it is about {report['kind']}, the manifest about {manifest.kind}"
     if report["teacher"]["fingerprint"] != manifest.teacher.fingerprint:
-        return Gate("report", "FAIL", "its teacher is not the manifest's: it is of another run")
-    return Gate("report", "PASS", f"about these files; its own verdict: {report['verdict']['decision']}")
+        yield "its teacher is not the manifest's: it is of another run"
+    for what, ours, theirs, where in _stated_twice(manifest, report, row, tokenizer):
+        if ours != theirs:
+            yield f"{what} is {ours} in manifest.json, {theirs} in {where}"
+
+
+def _stated_twice(
+    manifest: Manifest, report: Report, row: Mapping[str, Any], tokenizer: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any, str]]:
+    """What decides an answer and stands in two places: what, as the manifest has it, as the other one has it, where."""
+    data, there, said = report["data"], manifest.settings, "the report"
+    task = next(task for task in TASKS.values() if task.kind == manifest.kind)
+    yield "outputs", manifest.outputs, task.outputs, f"every model for {task.name}"
+    yield "truncation_side", manifest.truncation_side, tokenizer.get("truncation_side", "right"), _TOKENIZER
+    if "max_length" in data:
+        yield "max_length", manifest.max_length, data["max_length"], said
+    if "pairs" in data and "pairs" in there:
+        yield "pairs", there["pairs"], data["pairs"], said
+    if "temperature" in row:
+        yield "temperature", manifest.files[manifest.default_model].temperature, row["temperature"], said
+    if "thresholds" in row:
+        yield "thresholds", there.get("thresholds"), row["thresholds"], said
 
 
 def shipped_bytes(manifest: Manifest) -> int:

@@ -96,8 +96,8 @@ def against_baseline(report: Report | None, baseline: Report | None) -> Gate | N
     bases = [head["baseline_size_bytes"] for head in heads]
     if report["teacher"]["layers"] != baseline["teacher"]["layers"] or abs(bases[0] / bases[1] - 1) > 0.01:
         return Gate(name, "SKIP", "the teachers are of different sizes, so the ratios to them do not compare")
-    if instruction_set(report) != instruction_set(baseline):
-        return Gate(name, "SKIP", "recorded on different instruction sets")
+    if _machine(report) != _machine(baseline):
+        return Gate(name, "SKIP", "recorded on different processors, or with different threads")
     ranges = [_range(found) for found in (report, baseline)]
     said = f"{heads[0]['speedup']:.2f}x over the teacher, the baseline {heads[1]['speedup']:.2f}x, as recorded"
     slower = ranges[0][1] < ranges[1][0]
@@ -139,6 +139,12 @@ def instruction_set(report: Report) -> str | None:
     """Read what the recording processor could do."""
     found = (report["environment"].get("cpu") or {}).get("instruction_set")
     return None if found is None else str(found)
+
+
+def _machine(report: Report) -> tuple[str | None, str | None, int | None]:
+    """What the ratio of two models depends on beside them: processor, what it could do, and threads."""
+    cpu, latency = report["environment"].get("cpu") or {}, report["latency"]
+    return cpu.get("model"), instruction_set(report), latency[0]["threads"] if latency else None
 
 
 def _missed(rounds: npt.NDArray[np.float64], floor: float | None, limit: float) -> bool:
