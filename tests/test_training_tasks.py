@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -155,10 +157,31 @@ def test_a_student_of_every_task_is_distilled(kind: Kind, tmp_path: Path) -> Non
 def test_hidden_states_can_be_taught_beside_the_answers_in_half_precision(kind: Kind, tmp_path: Path) -> None:
     recipe = DistillRecipe(preset="distilbert", epochs=1, batch_size=8, precision="bf16", gradient_accumulation_steps=2)
     events: list[Any] = []
-    training_script.run(tmp_path, events.append, recipe, data=tokenized(32, 8, kind=kind), kind=kind)
+    with computed_in(training_script.teacher(kind).model) as types:
+        training_script.run(tmp_path, events.append, recipe, data=tokenized(32, 8, kind=kind), kind=kind)
+    assert types[-1] == torch.bfloat16
     figures = [event.figures for event in events if isinstance(event, Progress)][-1]
     assert {"loss", "agreement", "hidden"} <= set(figures)
     assert all(np.isfinite(value) for value in figures.values())
+
+
+def test_a_teacher_that_answers_beside_a_student_in_half_precision_does_so_too(tmp_path: Path) -> None:
+    recipe = DistillRecipe(epochs=1, batch_size=8, precision="bf16")
+    with computed_in(training_script.teacher("fill-mask").model) as types:
+        training_script.run(tmp_path, recipe=recipe, data=tokenized(16, 8, kind="fill-mask"), kind="fill-mask")
+    assert types[-1] == torch.bfloat16
+
+
+@contextmanager
+def computed_in(model: torch.nn.Module) -> Iterator[list[torch.dtype]]:
+    """Types of what a model's first linear product gave while the block ran."""
+    types: list[torch.dtype] = []
+    product = next(part for part in model.modules() if isinstance(part, torch.nn.Linear))
+    handle = product.register_forward_hook(lambda module, given, output: types.append(output.dtype))
+    try:
+        yield types
+    finally:
+        handle.remove()
 
 
 def test_inner_states_come_first_in_a_training_of_two_stages(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from compressor.slimming.slimmer import Slimmer
 from compressor.tasks import Task
 from compressor.training.batches import BucketSampler, Collator
 from compressor.training.ema import WeightAverage
-from compressor.training.engine import TrainingData, TrainingSettings, resolve_device, train
+from compressor.training.engine import TrainingData, TrainingSettings, arithmetic, resolve_device, train
 from compressor.training.hint_plan import HintPlan, plan_hints
 from compressor.training.hints import Hints
 from compressor.training.learning_rates import parameter_groups
@@ -95,7 +96,13 @@ def objective_for(task: Task, recipe: DistillRecipe, hints: Hints, *, answers: b
 
 
 def masked_objective_for(
-    task: Task, recipe: DistillRecipe, hints: Hints, tutor: nn.Module, *, answers: bool = True
+    task: Task,
+    recipe: DistillRecipe,
+    hints: Hints,
+    tutor: nn.Module,
+    *,
+    answers: bool = True,
+    computing: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Objective:
     """Compose the loss of a masked language model, whose teacher sees the same masked rows beside the student.
 
@@ -108,6 +115,7 @@ def masked_objective_for(
         hints: Runs the student, and the teacher where something before the answers is compared.
         tutor: The teacher, on the student's device and in eval mode.
         answers: Teach the answers too.
+        computing: What the teacher computes in, as ``engine.arithmetic`` makes it. Default: fp32.
     """
 
     def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
@@ -123,9 +131,9 @@ def masked_objective_for(
             targets = {**at(batch, selected)}
             if asks_teacher(recipe):
                 if not heard:  # the hints did not need it
-                    with torch.no_grad():
+                    with torch.no_grad(), computing():
                         tutor(**inputs)
-                targets["soft_labels"] = outputs(task, heard[0])[0][0]  # [masked tokens, vocabulary]
+                targets["soft_labels"] = outputs(task, heard[0])[0][0].float()  # [masked tokens, vocabulary]
         answer_loss, shown = compare(task.kind, outputs(task, output), targets, recipe)
         return loss + answer_loss, {**shown, **figures}
 
@@ -208,7 +216,9 @@ def distill(
         return parameter_groups(model, teacher.architecture, *rates, recipe.weight_decay)
 
     def train_stage(stage: Stage, place: Path) -> TrainingCurve:
-        hints = Hints(plan if stage.hints else HintPlan(), teacher, student, seed)
+        where = resolve_device(device, recipe.precision)
+        computing = partial(arithmetic, where, recipe.precision)
+        hints = Hints(plan if stage.hints else HintPlan(), teacher, student, seed, computing)
         sparsity = prune.sparsity if stage.answers else 0.0
         matrices = encoder_weights(student.model, teacher.architecture) if sparsity > 0 else []
         pruner = MagnitudePruner(matrices, sparsity)
@@ -226,7 +236,6 @@ def distill(
         def ready() -> bool:
             return stage.answers and pruner.finished() and (slimmer is None or slimmer.finished())
 
-        where = resolve_device(device, recipe.precision)
         with hints.attached(student.model, where), _present(teacher, task, where) as tutor:
             curve = train(
                 student.model,
@@ -236,7 +245,7 @@ def distill(
                 listen,
                 objective_for(task, recipe, hints, answers=stage.answers)
                 if task.unit != "masked token"
-                else masked_objective_for(task, recipe, hints, tutor, answers=stage.answers),
+                else masked_objective_for(task, recipe, hints, tutor, answers=stage.answers, computing=computing),
                 callbacks=callbacks,
                 ready=ready,
                 groups=groups if recipe.layer_learning_rate_decay < 1 else None,

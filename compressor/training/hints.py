@@ -8,8 +8,8 @@ returning it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -35,13 +35,22 @@ class Hints:
         teacher: Runs without gradients, in eval mode.
         student: Its layers are watched while ``forward`` runs.
         seed: Of the projections.
+        computing: What the teacher computes in, as ``engine.arithmetic`` makes it. Default: fp32.
 
     Attributes:
         modules: The projections; empty where the widths are equal or nothing is compared.
     """
 
-    def __init__(self, plan: HintPlan, teacher: Teacher, student: Student, seed: int) -> None:
+    def __init__(
+        self,
+        plan: HintPlan,
+        teacher: Teacher,
+        student: Student,
+        seed: int,
+        computing: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
         self.plan = plan
+        self._computing = computing
         self.modules = nn.ModuleDict()
         self._teacher: nn.Module = teacher.model
         self._layers = (
@@ -98,7 +107,7 @@ class Hints:
         states = {"output_hidden_states": True} if self.plan.compares_states else {}
         with self._capture(0) as own:
             output = model(**inputs, **states)
-        with torch.no_grad(), self._capture(1) as other:
+        with torch.no_grad(), self._computing(), self._capture(1) as other:
             answer = self._teacher(**inputs, **states)
         found = dict(
             self._compare(
