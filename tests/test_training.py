@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch.utils.data import SequentialSampler
 
-from compressor.errors import ProviderError
+from compressor.errors import ProviderError, StageError
 from compressor.events import Note, Progress
 from compressor.recipe import DistillRecipe, StudentRecipe
 from compressor.student import build_student
 from compressor.tasks import TASKS
-from compressor.training import losses
+from compressor.training import engine, losses
 from compressor.training.batches import Collator
 from compressor.training.distill import objective_for
 from compressor.training.engine import TrainingData, TrainingSettings, last_checkpoint, resolve_device, train
@@ -188,6 +188,54 @@ def test_a_training_without_gain_stops_where_patience_was_given(tmp_path, patien
     recipe = DistillRecipe(epochs=6, batch_size=32, learning_rate=1e-7, patience=patience)
     _, curve = training_script.run(tmp_path, recipe=recipe, data=data)
     assert len(curve.evaluations) == epochs
+
+
+def test_patience_goes_on_where_an_interrupted_training_left_it(tmp_path):
+    data = tokenized(train_rows=64, other_rows=20)
+    recipe = DistillRecipe(epochs=6, batch_size=32, learning_rate=1e-7, patience=2)
+    whole, curve = training_script.run(tmp_path / "whole", recipe=recipe, data=data)
+    with pytest.raises(KeyboardInterrupt):
+        training_script.run(tmp_path / "again", interrupted_at(5), recipe=recipe, data=data)
+    again, continued = training_script.run(tmp_path / "again", recipe=recipe, data=data)
+    assert continued.evaluations == curve.evaluations
+    assert_equal(weights(whole), weights(again))
+
+
+def test_a_training_that_had_run_out_of_patience_before_it_was_killed_is_over(tmp_path):
+    data, events = tokenized(train_rows=64, other_rows=20), []
+    recipe = DistillRecipe(epochs=6, batch_size=32, learning_rate=1e-7, patience=2)
+    whole, curve = training_script.run(tmp_path, recipe=recipe, data=data)
+    again, found = training_script.run(tmp_path, events.append, recipe=recipe, data=data)
+    assert not [event for event in events if isinstance(event, Progress)]
+    assert found == curve
+    assert_equal(weights(whole), weights(again))
+
+
+def test_an_epoch_whose_evaluation_was_interrupted_is_evaluated_again(tmp_path, monkeypatch):
+    data = tokenized(train_rows=64, other_rows=20)
+    recipe = DistillRecipe(epochs=2, batch_size=16, learning_rate=1e-3, checkpoint_minutes=0)
+    _, curve = training_script.run(tmp_path / "whole", recipe=recipe, data=data)
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "collect", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            training_script.run(tmp_path / "again", recipe=recipe, data=data)
+    assert training_script.run(tmp_path / "again", recipe=recipe, data=data)[1].evaluations == curve.evaluations
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_training_that_diverges_is_not_kept(tmp_path):
+    recipe = DistillRecipe(epochs=1, batch_size=16, learning_rate=1e30)
+    with pytest.raises(StageError, match="The stage distil diverged") as caught:
+        training_script.run(tmp_path, recipe=recipe, data=tokenized(train_rows=64))
+    assert "Lower --learning-rate (1e+30 now)" in caught.value.remedy
+
+
+def interrupted_at(step):
+    return lambda event: interrupt() if isinstance(event, Progress) and event.step == step else None
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
 
 
 def test_a_pruned_student_is_kept_only_at_its_full_sparsity(tmp_path):

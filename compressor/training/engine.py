@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ import torch
 from torch import nn
 from torch.utils.data import Sampler
 from transformers import (
-    EarlyStoppingCallback,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -31,14 +30,14 @@ from transformers import (
 from compressor import processes
 from compressor.answers import INPUT_NAMES, Answers, collect
 from compressor.artifacts import TrainingCurve
-from compressor.errors import ProviderError
+from compressor.errors import ProviderError, StageError
 from compressor.events import Listener, Note
 from compressor.heads import asking
 from compressor.tasks import TASKS, Task
 from compressor.training.batches import Collator, share_of
 from compressor.training.objectives import Figures, Objective
 from compressor.training.on_cpu import fast_on_cpu
-from compressor.training.progress import Clock, Reporter
+from compressor.training.progress import Clock, Patience, Reporter, waited
 from compressor.training.shared_gradients import SharedGradients
 from compressor.training.validation import Score, accuracy_of, agreement
 
@@ -46,6 +45,7 @@ Groups = Callable[[nn.Module], list[dict[str, Any]]]
 """Groups the weights of a model for an optimiser, each with its learning rate."""
 
 
+TEACHER_STAGE = "fine-tune"
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -157,6 +157,7 @@ def train(
 
     Raises:
         ValueError: There is no score, and the rows have no single labels.
+        StageError: The training diverged.
     """
     if data.score is None and data.task.kind != "single-label":
         raise ValueError(f"a {data.task.kind} model needs a score")
@@ -164,6 +165,7 @@ def train(
     last = processes.by_first(lambda: last_checkpoint(folder))
     if last is not None:
         listen(Note(f"Continued {settings.stage} from step {last.name.rpartition('-')[2]} of an interrupted run."))
+        settings = _as_far_as_it_goes(settings, last)
     trainer = _Trainer(
         model=model,
         args=_arguments(settings, folder, data.metric),
@@ -171,7 +173,7 @@ def train(
         eval_dataset=data.validation,
         data_collator=data.collate,
         callbacks=[
-            *([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
+            *([Patience(settings.patience)] if settings.patience else []),
             Clock(settings.checkpoint_minutes * 60),
             *callbacks,
         ],
@@ -188,7 +190,21 @@ def train(
     # accelerate leaves autocast in model.forward, and an export would follow it.
     trained: nn.Module = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     trained.eval().to("cpu")
+    if not all(bool(torch.isfinite(weight).all()) for weight in trained.parameters()):
+        rate = "--teacher-learning-rate" if settings.stage == TEACHER_STAGE else "--learning-rate"
+        raise StageError(
+            f"The stage {settings.stage} diverged: its weights are no numbers any more.",
+            f"Lower {rate} ({settings.learning_rate:g} now); in half precision, try --precision fp32.",
+        )
     return _curve(trainer.state)
+
+
+def _as_far_as_it_goes(settings: TrainingSettings, last: Path) -> TrainingSettings:
+    """Leave out the epochs that a training out of patience would not have had; it was killed before it was kept."""
+    state = TrainerState.load_from_json(str(last / "trainer_state.json"))
+    if settings.patience is None or waited(state) < settings.patience:
+        return settings
+    return replace(settings, epochs=float(state.epoch or 0.0))
 
 
 def last_checkpoint(folder: Path) -> Path | None:

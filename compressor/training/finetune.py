@@ -8,7 +8,7 @@ from compressor.artifacts import Teacher, Tokenized, TrainingCurve
 from compressor.events import Listener
 from compressor.recipe import Recipe
 from compressor.training.batches import BucketSampler, Collator
-from compressor.training.engine import TrainingData, TrainingSettings, train
+from compressor.training.engine import TEACHER_STAGE, TrainingData, TrainingSettings, train
 from compressor.training.masking import mask_token_of, training_rows
 from compressor.training.objectives import supervised
 from compressor.training.validation import Score
@@ -60,7 +60,7 @@ def fine_tune(
             longest=max(lengths),
         ),
         TrainingSettings(
-            stage="fine-tune",
+            stage=TEACHER_STAGE,
             epochs=recipe.teacher.epochs,
             learning_rate=recipe.teacher.learning_rate,
             batch_size=recipe.distill.batch_size,

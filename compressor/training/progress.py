@@ -1,4 +1,4 @@
-"""What goes on beside a training: checkpoints by the clock, and progress for the listener."""
+"""What goes on beside a training: checkpoints by the clock, patience, and progress for the listener."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import time
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from compressor import processes
 from compressor.events import Listener, Progress
@@ -26,7 +26,10 @@ class Clock(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        """Ask for one."""
+        """Ask for one; the end of an epoch has its own, which comes after the evaluation."""
+        # A whole one from before it would be continued from without that evaluation.
+        if float(state.epoch or 0.0).is_integer() or state.global_step >= state.max_steps:
+            return control
         # No two processes have the same clock, and all of them take part in a checkpoint.
         if processes.by_first(lambda: time.monotonic() - self._saved >= self._seconds):
             control.should_save = True
@@ -35,6 +38,23 @@ class Clock(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Start the clock again."""
         self._saved = time.monotonic()
+
+
+class Patience(EarlyStoppingCallback):
+    """Ends a training whose evaluations gain nothing; an interrupted one counts on from where it was."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take over the count of the checkpoint that is continued from."""
+        super().on_train_begin(args, state, control, **kwargs)  # type: ignore[no-untyped-call]
+        self.early_stopping_patience_counter = waited(state)
+
+
+def waited(state: TrainerState) -> int:
+    """Count the evaluations without a gain that a training's state ends with."""
+    kept: Any = state.stateful_callbacks
+    return int(kept.get(Patience.__name__, {}).get("attributes", {}).get("early_stopping_patience_counter", 0))
 
 
 class Reporter(TrainerCallback):
