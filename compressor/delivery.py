@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from compressor.graph.ladder import Limits, climb
 from compressor.graph.parity import parity_batches, text_batches
 from compressor.graph.quantize import read_source
 from compressor.recipe import as_toml
+from compressor.report import model_card
 
 if TYPE_CHECKING:
     from compressor.answers import Answers
@@ -102,7 +103,6 @@ def export(
         write("Student", pupil.model, study.material, staging / folder.MODEL),
     )
     folder.write_student(staging, pupil.model, study.tutor.tokenizer, material.tokenized.max_length)
-    (staging / "recipe.toml").write_text(as_toml(recipe.model_copy(update={"overwrite": False})), encoding="utf-8")
     return files
 
 
@@ -168,6 +168,19 @@ def calibration(material: Material, task: Task) -> Iterator[Batch]:
         yield from text_batches(
             part, tokenized.input_names, material.collate.pad_token_id, batch_size=_CALIBRATION_BATCH, task=task
         )
+
+
+def describe(recipe: Recipe, document: Mapping[str, Any], staging: Path, name: str) -> None:
+    """Write what tells people of the folder: its README, and the recipe that repeats the run.
+
+    Args:
+        recipe: As it was asked for, with what was tuned.
+        document: The content of report.json.
+        staging: The folder.
+        name: Of the run.
+    """
+    (staging / "recipe.toml").write_text(as_toml(recipe.model_copy(update={"overwrite": False})), encoding="utf-8")
+    (staging / "README.md").write_text(model_card(document, name), encoding="utf-8")
 
 
 def seal(

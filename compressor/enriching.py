@@ -81,6 +81,17 @@ def settle(recipe: Recipe, corpus: Corpus) -> Recipe:
     )
 
 
+def as_asked(recipe: Recipe, asked: Recipe) -> Recipe:
+    """Leave to data and machine again what they decided: with other epochs, texts or devices it is something else."""
+    return recipe.model_copy(
+        update={
+            "device": asked.device,
+            "data": recipe.data.model_copy(update={"augment": asked.data.augment}),
+            "distill": recipe.distill.model_copy(update={"dropout": asked.distill.dropout}),
+        }
+    )
+
+
 def _count(recipe: Recipe) -> int:
     return recipe.data.augment or 0
 

@@ -53,7 +53,7 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
         UserError: The request cannot be carried out as stated.
         StageError: A stage broke its contract; finished training stays in the cache.
     """
-    here = processes.here()
+    asked, here = recipe, processes.here()
     journal = Journal(listen if here.is_first else ignore)
     with processes.in_turn():
         recipe = recipe.model_copy(update={"device": resolve_device(recipe.device, recipe.distill.precision)})
@@ -150,7 +150,7 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
                     data_hub_id=None if Path(candidate.source).expanduser().exists() else candidate.source,
                 ),
             )
-            (staging / "README.md").write_text(report.model_card(written, output_dir.name), encoding="utf-8")
+            delivery.describe(enriching.as_asked(recipe, asked), written, staging, output_dir.name)
             delivery.seal(recipe, study.shipped(tutor), material, files, staging, evaluation)
     return Run(output_dir, written)
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from compressor import enriching, lesson, practice, trimming
+from compressor import compress, enriching, lesson, practice, trimming
 from compressor.answers import IGNORED
 from compressor.cli import main
 from compressor.journal import Journal
 from compressor.lesson import Candidate, Material
-from compressor.recipe import DistillRecipe, Recipe, build
+from compressor.recipe import DistillRecipe, Recipe, build, read
 from compressor.tasks import TASKS, Kind
 from compressor.training.objectives import compare
 from tests import tiny, tiny_data, tiny_tokenizers
@@ -133,6 +133,16 @@ def test_every_epoch_has_other_copies_and_nothing_is_dropped_where_texts_have_on
     assert settled(tmp_path / "asked", augment=5) == (5, False)
     assert settled(tmp_path / "dropout", dropout=True) == (2, True)
     assert settled(tmp_path / "neither", augment=0, dropout=False) == (0, False)
+
+
+def test_what_the_data_settled_is_left_to_them_again_in_the_recipe_of_the_run(tmp_path: Path) -> None:
+    teacher = tiny.teacher_folder(tmp_path / "teacher")
+    data = tiny_data.write("single-label", tmp_path / "data", train=48)
+    out, given = tmp_path / "out", {"epochs": 2.0, "benchmark": False, "device": "auto"}
+    report = compress(recipe_of(teacher, data, tmp_path, "single-label", **given, **{"output-dir": str(out)})).report
+    assert (report["recipe"]["data"]["augment"], report["recipe"]["distill"]["dropout"]) == (1, False)
+    left = build(read(out / "recipe.toml"), {"epochs": 4.0})
+    assert (left.data.augment, left.distill.dropout, left.device) == (None, None, "auto")
 
 
 @pytest.mark.parametrize(

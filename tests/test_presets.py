@@ -76,6 +76,14 @@ def test_a_saved_recipe_with_a_preset_reads_back_as_itself(tmp_path):
         assert recipes.build(recipes.read(tmp_path / "recipe.toml")) == built
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_beside_a_saved_recipe_has_its_own_losses(tmp_path, name):
+    given = {"teacher": "x", "temperature": 5.0, "epochs": 7.0}
+    (tmp_path / "recipe.toml").write_text(recipes.as_toml(recipes.build({}, {**given, "preset": "tinybert"})))
+    again = recipes.build(recipes.read(tmp_path / "recipe.toml"), {"preset": name})
+    assert again == recipes.build({}, {**given, "preset": name})
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

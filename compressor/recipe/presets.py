@@ -78,6 +78,21 @@ PRESETS: dict[PresetName, Preset] = {
 }
 
 
+def without_preset(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what the preset sets, so that another one may take its place.
+
+    Args:
+        given: All fields of the section ``distill``.
+        defaults: What fields are that no preset and nobody sets.
+
+    Returns:
+        What ``with_preset`` makes the same fields of again.
+    """
+    usual = {**defaults, **PRESETS[given["preset"]].values}
+    set_by_presets = {name for preset in PRESETS.values() for name in preset.values}
+    return {name: value for name, value in given.items() if name not in set_by_presets or value != usual[name]}
+
+
 def with_preset(given: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in what a preset sets and the user did not; an unknown preset is left for the validation to name.
 

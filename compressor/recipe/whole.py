@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from compressor.errors import RecipeError
 from compressor.recipe.learning import DistillRecipe, PruneRecipe, StudentRecipe, TuneRecipe
 from compressor.recipe.material import DataRecipe, TeacherRecipe
+from compressor.recipe.presets import without_preset
 from compressor.recipe.section import Flag, Section
 from compressor.recipe.shipping import BenchmarkRecipe, EvaluateRecipe, ExportRecipe, QuantizeRecipe
 from compressor.tasks import ProblemType, TaskName
@@ -118,10 +119,15 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def as_toml(recipe: Recipe) -> str:
-    """Write a recipe as TOML, every value resolved; ``read`` and ``build`` give the same recipe again."""
+    """Write a recipe as TOML; ``read`` and ``build`` give the same recipe again.
+
+    Every value is in it but what the preset sets, which is named: another ``--preset`` beside the file has its own.
+    """
     import tomli_w
 
-    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+    content = recipe.model_dump(mode="json", exclude_none=True)
+    content["distill"] = without_preset(content["distill"], DistillRecipe().model_dump(mode="json"))
+    return tomli_w.dumps(content)
 
 
 def _explain(error: Any) -> str:
