@@ -118,6 +118,34 @@ def test_the_precision_of_a_foreign_file_is_read_from_its_weights(tmp_path, kind
     assert entrant.precision == precision
 
 
+@pytest.mark.parametrize(("operator", "providers"), [("MatMulInteger", ("cpu",)), ("QLinearMatMul", ("cpu", "cuda"))])
+def test_int8_that_scales_as_it_runs_is_timed_on_the_cpu_alone(tmp_path, operator, providers):
+    path = plain(tmp_path / "a") / "model.onnx"
+    weights_only(path, "i1", "f4")
+    model = load(path)
+    model.graph.node[0].op_type = operator
+    save(model, path)
+    (entrant,), _ = line_up([path])
+    assert (entrant.precision, entrant.measured.providers) == ("int8", providers)
+
+
+def test_the_size_of_a_model_counts_the_weights_that_optimum_puts_beside_it(tmp_path):
+    path = plain(tmp_path / "a") / "model.onnx"
+    weights_only(path, "f4", "f4")
+    path.with_name("model.onnx_data").write_bytes(b"0" * 1000)
+    (entrant,), _ = line_up([path])
+    assert entrant.size_bytes == path.stat().st_size + 1000
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+def test_a_pointer_of_git_lfs_is_no_bug_of_ours(tmp_path, capsys, name):
+    folder = plain(tmp_path / "a")
+    deployed.save_classifier(folder / "model.onnx")
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 91\n")
+    assert main(["bench", str(folder)]) == 2
+    assert f"{name} cannot be read: " in capsys.readouterr().err
+
+
 def test_a_run_of_ours_has_its_precisions_from_the_manifest(tmp_path):
     entrants, _ = line_up([checked.write(tmp_path / "run")])
     assert {entrant.name: entrant.precision for entrant in entrants} == {

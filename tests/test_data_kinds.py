@@ -183,6 +183,12 @@ def test_two_separators_want_a_flag(tmp_path: Path) -> None:
     assert read(source, "multi-label", label_separator="|").labels == ("a", "a, b", "c")
 
 
+@pytest.mark.parametrize("value", [[{"label": "a"}], [["a"]], [["a"], "b"], [{}, {}]])
+def test_what_is_no_label_in_a_list_is_refused_with_its_place(tmp_path: Path, value: object) -> None:
+    source = table(tmp_path / "a.jsonl", "labels", [["a"], value, ["b", "c"]] * 10)
+    assert f"{source}, line 2: the label is " in refused(source, "multi-label")
+
+
 def test_rare_labels_are_divided_too(tmp_path: Path) -> None:
     values = [["common", "rare"] if index % 10 == 0 else ["common"] for index in range(200)]
     corpus = read(table(tmp_path / "a.jsonl", "labels", values), "multi-label", test_fraction=0.2)
@@ -209,12 +215,12 @@ def test_scores_are_read_as_numbers_from_the_usual_columns(tmp_path: Path) -> No
         assert corpus.labels == ("score",)
 
 
-@pytest.mark.parametrize("value", ["good", "0,5", "inf", [1.0]])
+@pytest.mark.parametrize("value", ["good", "0,5", "inf", [1.0], 10**400])
 def test_a_score_that_is_no_number_is_refused_with_its_place(tmp_path: Path, value: object) -> None:
     source = table(tmp_path / "a.jsonl", "label", [0.1, value, 0.3] * 10)
     message = refused(source, "regression")
     assert message.startswith(
-        f"{source}, line 2: label {str(value)!r} is no finite number, and a regression needs one."
+        f"{source}, line 2: label {str(value)[:40]!r} is no finite number, and a regression needs one."
     )
     assert ("Write it with a point: 0.5." in message) == (value == "0,5")
 

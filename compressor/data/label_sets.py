@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
 from typing import Any
@@ -114,7 +114,10 @@ def _names(value: object, mark: str) -> list[object]:
         inner = listed[1:-1] if listed[:1] == "[" and listed[-1:] == "]" else listed
         parts = (part.strip().strip("'\"") for part in inner.split(mark))
         return list(dict.fromkeys(part for part in parts if part))
-    return list(dict.fromkeys(value)) if isinstance(value, list | tuple) else [value]
+    if not isinstance(value, list | tuple):
+        return [value]
+    # What is no name, such as an object or a list, is left for whoever looks the names up to complain of.
+    return list(dict.fromkeys(value)) if all(isinstance(item, Hashable) for item in value) else list(value)
 
 
 def looks_like_sets(strings: Sequence[str]) -> str:

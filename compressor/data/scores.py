@@ -44,7 +44,7 @@ def _number(part: Rows, index: int) -> float:
     label = part.labels[index]
     try:
         number = math.nan if isinstance(label, list | tuple | dict) else float(label)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or abs(number) > np.finfo(np.float32).max:
         comma = isinstance(label, str) and label.count(",") == 1

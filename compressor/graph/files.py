@@ -39,7 +39,7 @@ def skeleton(path: Path) -> Any:
     """Read a file as an ``onnx.ModelProto`` whose weights stay on disk, as external data relative to its folder."""
     import onnx
 
-    if path.with_name(f"{path.name}.data").exists():
+    if len(parts_of(path)) > 1:
         return onnx.load(path, load_external_data=False)
     return weightless.read(path)
 
@@ -189,10 +189,14 @@ def weights_apart(model: Any) -> tuple[bytes, dict[str, Any]]:
     return proto.SerializeToString(), weights
 
 
+def parts_of(path: Path) -> list[Path]:
+    """The file, and the one beside it with the weights of a large model: ours, or as optimum names it."""
+    return [path, *(part for part in map(path.with_name, (f"{path.name}.data", f"{path.name}_data")) if part.exists())]
+
+
 def file_bytes(path: Path) -> int:
     """Size of a model on disk, weights beside it included."""
-    outside = path.with_name(f"{path.name}.data")
-    return path.stat().st_size + (outside.stat().st_size if outside.exists() else 0)
+    return sum(part.stat().st_size for part in parts_of(path))
 
 
 def compressed_bytes(path: Path, level: int = 6) -> int:
@@ -201,9 +205,7 @@ def compressed_bytes(path: Path, level: int = 6) -> int:
     The file is streamed, so memory does not grow with it.
     """
     total = 0
-    for part in (path, path.with_name(f"{path.name}.data")):
-        if not part.exists():
-            continue
+    for part in parts_of(path):
         packer = zlib.compressobj(level)
         with part.open("rb") as stream:
             while chunk := stream.read(_CHUNK_BYTES):

@@ -17,6 +17,7 @@ from compressor.runtime.lanes import Lanes
 from compressor.runtime.manifest import MANIFEST, TOKENIZER, Manifest, locate, read_manifest
 from compressor.runtime.manifest import verify as check
 from compressor.runtime.session import Provider, Session, open_session
+from compressor.runtime.texts import open_tokenizer
 from compressor.runtime.warm import kept_graph
 from compressor.runtime.windows import Window
 from compressor.tasks import NAMES, TASKS, Kind, kinds_of
@@ -267,11 +268,7 @@ def _files(manifest: Manifest, name: str) -> list[str]:
 
 
 def _open_tokenizer(folder: Path, manifest: Manifest, kind: Kind) -> Tokenizer:
-    path = locate(folder, TOKENIZER)
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises nothing more special
-        raise ManifestError(f"{path} cannot be read: {error}.", "Download or copy the folder again.") from error
+    tokenizer = open_tokenizer(locate(folder, TOKENIZER))
     tokenizer.no_padding()
     if TASKS[kind].unit == "token":  # cut by its windows
         tokenizer.no_truncation()

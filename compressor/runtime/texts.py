@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from compressor.errors import UserError
+from tokenizers import Tokenizer
+
+from compressor.errors import ManifestError, UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,18 @@ class Item:
 
     text: str
     pair: str | None = None
+
+
+def open_tokenizer(path: Path) -> Tokenizer:
+    """Read a ``tokenizer.json``.
+
+    Raises:
+        ManifestError: It is none.
+    """
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing more special
+        raise ManifestError(f"{path} cannot be read: {error}.", "Download or copy the folder again.") from error
 
 
 def read_texts(inputs: Any) -> list[Item]:

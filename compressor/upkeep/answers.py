@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from compressor.answers import INPUT_NAMES, Answers, Call, Feed, Floats, collect
 from compressor.benchmark import TokenRows
@@ -17,7 +16,7 @@ from compressor.benchmark.engines import INPUT_TYPES
 from compressor.errors import CompressorError, ManifestError
 from compressor.runtime import open_session
 from compressor.runtime.manifest import TOKENIZER
-from compressor.runtime.texts import mended
+from compressor.runtime.texts import mended, open_tokenizer
 from compressor.tasks import TASKS, Task
 from compressor.upkeep.home import Home
 from compressor.upkeep.lineup import Entrant
@@ -49,8 +48,12 @@ class Rows:
 
 
 def encode(home: Home, texts: Sequence[str], pairs: Sequence[str] = ()) -> list[Row]:
-    """Tokenise texts, or pairs, with the folder's own tokenizer, cut at the model's length, not padded."""
-    tokenizer = Tokenizer.from_file(str(home.path / TOKENIZER))
+    """Tokenise texts, or pairs, with the folder's own tokenizer, cut at the model's length, not padded.
+
+    Raises:
+        ManifestError: The folder has no tokenizer that can be read.
+    """
+    tokenizer = open_tokenizer(home.path / TOKENIZER)
     tokenizer.no_padding()
     tokenizer.enable_truncation(home.max_length, direction=home.truncation_side)
     whole = [mended(text) for text in texts]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from compressor import benchmark, data
 from compressor.answers import INPUT_NAMES, pad
@@ -27,6 +26,7 @@ from compressor.recipe import BenchmarkRecipe
 from compressor.runtime import Manifest, Predictor, available_cores, verify
 from compressor.runtime.machine import detect_target
 from compressor.runtime.manifest import MANIFEST, TOKENIZER
+from compressor.runtime.texts import open_tokenizer
 from compressor.tasks import TASKS, Task
 from compressor.upkeep import gates, pace, past
 from compressor.upkeep.answers import encode, filler, load_torch, opened, token_rows
@@ -123,7 +123,7 @@ def loads(found: Folder) -> Gate:
 def _questions(predictor: Predictor) -> list[Any]:
     """Two inputs of the kind that a model takes."""
     if predictor.kind == "fill-mask":
-        tokenizer = Tokenizer.from_file(str(predictor.folder / TOKENIZER))
+        tokenizer = open_tokenizer(predictor.folder / TOKENIZER)
         mask = tokenizer.id_to_token(predictor.manifest.settings["mask_token_id"])
         return [f"{text} {mask}" for text in _TEXTS]
     return list(zip(_TEXTS, reversed(_TEXTS), strict=True)) if len(predictor.takes) == 2 else list(_TEXTS)

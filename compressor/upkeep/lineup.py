@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from compressor.benchmark import MeasuredModel
-from compressor.benchmark.plan import PRECISIONS, Kind
+from compressor.benchmark.plan import PRECISIONS, Kind, Provider
 from compressor.errors import ManifestError
 from compressor.graph import files as onnx_files
 from compressor.runtime import Manifest, read_manifest, verify
@@ -16,6 +17,11 @@ from compressor.tasks import TASKS
 from compressor.upkeep.home import Home, home_of, json_object
 
 _INT8 = ("INT8", "UINT8", "INT4", "UINT4")
+_SCALED_AS_IT_RUNS = {
+    "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulInteger", "MatMulIntegerToFloat",
+    "QAttention",
+}  # fmt: skip
+"""Operators on int8 activations that have no CUDA kernels (OperatorKernels.md of onnxruntime)."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,7 @@ class Entrant:
         home: The folder with its config and tokenizer.
         precision: Of most of its weights: ``fp32``, ``fp16`` or ``int8``.
         size_bytes: Its weights on disk.
+        providers: Where it may be timed.
     """
 
     name: str
@@ -37,14 +44,15 @@ class Entrant:
     home: Home
     precision: str
     size_bytes: int
+    providers: tuple[Provider, ...] = ("cpu", "cuda")
 
     @property
     def measured(self) -> MeasuredModel:
-        """The entrant as the benchmark takes it; int8 that scales activations as it runs has no CUDA kernels."""
+        """The entrant as the benchmark takes it."""
         task = self.home.task or TASKS["single-label"]  # of an ONNX file without a task all outputs are computed
         found = MeasuredModel(self.name, self.kind, self.path, task=task.kind)
         precision = self.precision if self.precision in PRECISIONS else "fp32"
-        return replace(found, precision=precision, providers=("cpu",) if precision == "int8" else found.providers)
+        return replace(found, precision=precision, providers=self.providers)
 
 
 def line_up(places: Sequence[Path], *, torch_too: bool = False) -> tuple[tuple[Entrant, ...], tuple[str, ...]]:
@@ -86,12 +94,7 @@ def _of(place: Path, torch_too: bool, notes: list[str]) -> list[Entrant]:
     home = home_of(folder, manifest)
     entrants = [
         Entrant(
-            name=f"{folder.resolve().name}/{path.relative_to(folder).as_posix()}",
-            kind="onnx",
-            path=path,
-            home=home,
-            precision=_precision(path, manifest),
-            size_bytes=onnx_files.file_bytes(path),
+            f"{folder.resolve().name}/{path.relative_to(folder).as_posix()}", "onnx", path, home, *_read(path, manifest)
         )
         for path in files
     ]
@@ -120,13 +123,28 @@ def _torch(home: Home, notes: list[str]) -> list[Entrant]:
     return [Entrant(f"{home.path.resolve().name} (torch)", "torch", home.path, home, "fp32", size)]
 
 
-def _precision(path: Path, manifest: Manifest | None) -> str:
-    """Read a file's precision from the manifest, else from its weights: that of the most elements."""
+def _read(path: Path, manifest: Manifest | None) -> tuple[str, int, tuple[Provider, ...]]:
+    """Read a file's precision from the manifest, else from its weights; its bytes; and where it may be timed."""
+    try:
+        graph = onnx_files.load(path).graph
+    except Exception as error:  # of protobuf, or of what it read
+        raise ManifestError(
+            f"{path} cannot be read: {str(error) or type(error).__name__}.",
+            "Copy it again; where it is a pointer of Git LFS: git lfs pull.",
+        ) from error
     entry = manifest.files.get(path.relative_to(path.parent.parent).as_posix()) if manifest else None
-    if entry is not None and entry.precision:
-        return entry.precision
+    on_cpu_alone = any(node.op_type in _SCALED_AS_IT_RUNS for node in graph)
+    return (
+        (entry.precision if entry else None) or _precision(graph),
+        onnx_files.file_bytes(path),
+        ("cpu",) if on_cpu_alone else ("cpu", "cuda"),
+    )
+
+
+def _precision(graph: Any) -> str:
+    """The precision of the most elements of a graph's matrices."""
     elements: dict[str, int] = {}
-    for value in onnx_files.load(path).graph.initializers.values():
+    for value in graph.initializers.values():
         if len(value.const_value.shape) >= 2:
             name = value.const_value.dtype.name
             elements[name] = elements.get(name, 0) + value.const_value.size
