@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -70,15 +71,24 @@ def _check_place(place: Path, overwrite: bool) -> None:
         raise OutputError(f"Output folder {place} is a file.", "Choose another --output-dir, or remove the file.")
     if not any(place.iterdir()):
         return
-    if not (place / MANIFEST).is_file():
+    if not _is_run(place):
         raise OutputError(
-            f"Output folder {place} exists, and is not a run: it has no manifest.json.",
+            f"Output folder {place} exists, and is not a run: it has no manifest.json of compress.",
             "Choose another --output-dir; --overwrite replaces only what compress has written.",
         )
     if not overwrite:
         raise OutputError(
             f"Output folder {place} exists.", "Replace the run in it with --overwrite, or choose another --output-dir."
         )
+
+
+def _is_run(place: Path) -> bool:
+    """Tell whether a folder has a manifest of ours: browser extensions and web applications have one of that name."""
+    try:
+        found = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and {"format_version", "default_model", "files", "teacher"} <= found.keys()
 
 
 def _check_disk(place: Path, bytes_needed: int) -> None:

@@ -288,11 +288,12 @@ RECIPE = (
     Bad("a GPU for measuring", "Provider cuda was asked for, but this onnxruntime has only *.", "--provider cuda"),
 )
 
+RUN = json.dumps({"format_version": 1, "default_model": "onnx/model.onnx", "files": {}, "teacher": {}})
 OUTPUT = (
-    Bad("a run is there", "Output folder out exists.", change=write("out/manifest.json", "{}")),
+    Bad("a run is there", "Output folder out exists.", change=write("out/manifest.json", RUN)),
     Bad(
         "something else is there",
-        "Output folder out exists, and is not a run: it has no manifest.json.",
+        "Output folder out exists, and is not a run: it has no manifest.json of compress.",
         "--overwrite",
         write("out/thesis.tex", "years of work"),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import shutil
@@ -272,6 +273,25 @@ def test_predict_calibrated_divides_by_the_models_temperature(
 def test_predict_calibrated_without_a_temperature_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(folder), "good", "--calibrated"]) == 2
     assert "has no temperature for onnx/model.onnx: its scores cannot be calibrated." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "Interrupted.\n"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "error: No space left on a disk.\n"),
+    ],
+)
+def test_a_command_that_does_not_continue_does_not_say_so(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int,
+    said: str,
+) -> None:  # fmt: skip
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("compressor.cli.predictions.show_predictions", fail)
+    assert main(["predict", str(folder), "good"]) == code
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_predict_takes_an_argument_that_is_not_utf_8(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,12 +29,14 @@ from . import deployed, tiny
 def run(place: Path, text: str = "old") -> Path:
     """A folder that counts as an earlier run."""
     place.mkdir(parents=True)
-    (place / "manifest.json").write_text(text)
+    parts = {"format_version": 1, "default_model": "onnx/model.onnx", "files": {}, "teacher": {}}
+    (place / "manifest.json").write_text(json.dumps({**parts, "created": text}))
     return place
 
 
 def content(folder: Path) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    texts = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    return {name: json.loads(text)["created"] if text.startswith("{") else text for name, text in texts.items()}
 
 
 # --- what stands in the way -----------------------------------------------------------------
@@ -62,8 +64,17 @@ def test_a_folder_that_is_not_a_run_is_never_replaced(overwrite: bool, tmp_path:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter1.tex").write_text("years of work")
     assert refusal(tmp_path / "thesis", tmp_path, overwrite=overwrite) == (
-        "Output folder TMP/thesis exists, and is not a run: it has no manifest.json.\n"
+        "Output folder TMP/thesis exists, and is not a run: it has no manifest.json of compress.\n"
         "Choose another --output-dir; --overwrite replaces only what compress has written."
+    )
+
+
+@pytest.mark.parametrize("manifest", ['{"manifest_version": 3, "created": "mine"}', "[1]", "not JSON"])
+def test_a_manifest_of_something_else_makes_no_run(manifest: str, tmp_path: Path) -> None:
+    (tmp_path / "extension").mkdir()
+    (tmp_path / "extension/manifest.json").write_text(manifest)
+    assert "is not a run: it has no manifest.json of compress." in refusal(
+        tmp_path / "extension", tmp_path, overwrite=True
     )
 
 

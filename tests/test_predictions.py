@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +93,33 @@ def test_pairs_are_read_with_a_tab_between(tmp_path: Path, capsys: pytest.Captur
     found = json.loads(told(capsys, str(folder), "fine film\tdull", "--json"))
     assert (found["text"], found["pair"]) == ("fine film", "dull")
     assert found["value"] == Predictor(folder)(("fine film", "dull"))[0].value
+
+
+def test_lines_before_one_that_cannot_be_answered_are_answered_and_it_is_named(
+    folders: dict[Kind, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(folders["fill-mask"]), "a [MASK] film", "the [MASK]", "no mask", "a [MASK]"]) == 2
+    out, err = capsys.readouterr()
+    assert [line.rpartition("\t")[2] for line in out.splitlines()] == ["a [MASK] film", "the [MASK]"]
+    assert "Text 3 has no [MASK]." in err
+
+
+def test_what_stands_behind_two_hyphens_is_text_whatever_it_looks_like(
+    folders: dict[Kind, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = ["--what_is this_is", "fine", "--debug", "--json"]
+    lines = told(capsys, str(folders["single-label"]), "--", *texts).splitlines()
+    assert [line.rpartition("\t")[2] for line in lines] == texts
+
+
+def test_a_text_typed_on_a_terminal_is_answered_before_the_next(folders: dict[Kind, Path]) -> None:
+    answered: list[int] = []
+    with redirect_stdout(StringIO()) as out:
+
+        def typed() -> Iterator[str]:
+            for _ in range(3):
+                answered.append(out.getvalue().count("\n"))
+                yield "fine"
+
+        predictions.show_predictions(Predictor(folders["single-label"]), typed(), as_json=False, at_once=True)
+    assert answered == [0, 1, 2]

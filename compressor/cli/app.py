@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import inspect
 import sys
 import traceback
@@ -21,7 +22,7 @@ from compressor.cli.bench import bench
 from compressor.cli.check import check
 from compressor.cli.compare import compare
 from compressor.cli.install import need_training_install
-from compressor.errors import CompressorError, UserError
+from compressor.errors import CompressorError, OutputError, UserError
 
 if TYPE_CHECKING:
     from compressor.recipe import Recipe
@@ -51,16 +52,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 on success, 2 for a user's error, 130 after Ctrl-C, 1 for any other failure.
     """
-    arguments = [_hyphenate(argument) for argument in (sys.argv[1:] if argv is None else argv)]
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    given = list(sys.argv[1:] if argv is None else argv)
+    flags_end = given.index("--") if "--" in given else len(given)  # what follows are values, whatever they look like
+    flags = [_hyphenate(argument) for argument in given[:flags_end]]
+    debug = "--debug" in flags
+    arguments = [*(flag for flag in flags if flag != "--debug"), *given[flags_end:]]
     try:
         return int(_app()(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0)
     except BrokenPipeError:
         return 1
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last resort of a command line
         said_by_another = processes.silenced(_exit_code(error))
-        return _tell(error, debug) if said_by_another is None else said_by_another
+        continues = not given or given[0] not in COMMANDS
+        return _tell(_in_our_words(error), debug, continues) if said_by_another is None else said_by_another
+
+
+def _in_our_words(error: BaseException) -> BaseException:
+    """A disk became full under a command that has not said so itself."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    full = OutputError("No space left on a disk.", "Free some. Temporary files go where TMPDIR says.")
+    full.__cause__ = error
+    return full
 
 
 def _exit_code(error: BaseException) -> int:
@@ -71,9 +84,9 @@ def _exit_code(error: BaseException) -> int:
     return error.exit_code if isinstance(error, CompressorError) else 1
 
 
-def _tell(error: BaseException, debug: bool) -> int:
+def _tell(error: BaseException, debug: bool, continues: bool) -> int:
     if isinstance(error, KeyboardInterrupt):
-        _say("Interrupted. The same command continues where this one stopped.")
+        _say("Interrupted." + " The same command continues where this one stopped." * continues)
     elif isinstance(error, CompressorError):
         _complain(error, debug)
     elif isinstance(error, CycloptsError):
@@ -90,7 +103,7 @@ def _misunderstood(error: CycloptsError) -> UserError:
     tokens = error.unused_tokens or []
     if not isinstance(error, UnusedCliTokensError) or not tokens:
         return UserError(str(error).strip(), "See compress --help.")
-    near = difflib.get_close_matches(tokens[0], ["predict", "check", "compare", "bench"], n=1)
+    near = difflib.get_close_matches(tokens[0], COMMANDS, n=1)
     remedy = f"Did you mean compress {near[0]}?" if near else "Every choice is a flag, as in --teacher bert-base."
     return UserError(f"Not understood: {' '.join(tokens)}.", f"{remedy} See compress --help.")
 
@@ -133,7 +146,7 @@ def _app() -> App:
         suppress_keyboard_interrupt=False,  # main says how to go on
     )
     app.default(_compress_command())
-    for command in (predict, check, compare, bench):
+    for command in COMMANDS.values():
         app.command(command)
     return app
 
@@ -271,5 +284,9 @@ def predict(
     from compressor.runtime import Predictor
 
     predictor = Predictor(folder, model=model, provider=provider, threads=threads, calibrated=calibrated)
-    predictions.show_predictions(predictor, texts or predictions.lines(sys.stdin.buffer), as_json=json)
+    lines = texts or predictions.lines(sys.stdin.buffer)
+    predictions.show_predictions(predictor, lines, as_json=json, at_once=not texts and sys.stdin.buffer.isatty())
     return 0
+
+
+COMMANDS = {command.__name__: command for command in (predict, check, compare, bench)}

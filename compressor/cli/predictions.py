@@ -6,16 +6,15 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from compressor.errors import DataError
+from compressor.errors import DataError, UserError
+from compressor.runtime.kinds import WAYS
 from compressor.tasks import Kind
 
 if TYPE_CHECKING:
     from compressor.runtime import Predictor
-
-CHUNK = 256
-"""Lines of standard input that are answered together."""
 
 
 def _line(text: str) -> str:
@@ -63,24 +62,29 @@ def lines(stream: BinaryIO) -> Iterator[str]:
             raise DataError(f"Line {number} of standard input is not UTF-8.", "Convert the input to UTF-8.") from None
 
 
-def show_predictions(predictor: Predictor, texts: Iterable[str], *, as_json: bool) -> None:
-    """Answer texts as they come and print one line each.
+def show_predictions(predictor: Predictor, texts: Iterable[str], *, as_json: bool, at_once: bool = False) -> None:
+    """Answer texts and print one line each.
 
     Args:
         predictor: The model.
         texts: One for each line; where the model takes two texts, both with a tab between them.
         as_json: One JSON object for each, with all scores (of the five likeliest pieces of a mask).
+        at_once: Answer each text as it comes, not as many as the runtime sorts together.
 
     Raises:
         DataError: A line does not hold as many texts as the model takes.
+        UserError: The model cannot answer a text; those before it are answered.
     """
-    chunk: list[tuple[str, ...]] = []
-    for number, text in enumerate(texts, 1):
-        chunk.append(_parts(text, predictor.takes, number))
-        if len(chunk) == CHUNK:
-            _print_chunk(predictor, chunk, as_json)
-            chunk = []
-    _print_chunk(predictor, chunk, as_json)
+    numbered = enumerate(texts, 1)
+    while chunk := list(islice(numbered, 1 if at_once else WAYS[predictor.kind].chunk)):
+        rows = []
+        for number, text in chunk:
+            try:
+                rows.append(_parts(text, predictor.takes, number))
+            except DataError:
+                _print_rows(predictor, rows, chunk[0][0], as_json)
+                raise
+        _print_rows(predictor, rows, chunk[0][0], as_json)
 
 
 def _parts(text: str, names: Sequence[str], number: int) -> tuple[str, ...]:
@@ -95,10 +99,19 @@ def _parts(text: str, names: Sequence[str], number: int) -> tuple[str, ...]:
     return parts
 
 
-def _print_chunk(predictor: Predictor, chunk: Sequence[tuple[str, ...]], as_json: bool) -> None:
+def _print_rows(predictor: Predictor, rows: Sequence[tuple[str, ...]], first: int, as_json: bool) -> None:
+    """Print a line for each row, of which the first has this number."""
     kind = predictor.kind
-    inputs = [parts if len(parts) > 1 else parts[0] for parts in chunk]
-    for given, found in zip(chunk, predictor(inputs, top_k=_JSON_TOP.get(kind) if as_json else 1), strict=True):
+    inputs = [parts if len(parts) > 1 else parts[0] for parts in rows]
+    try:
+        answers = predictor(inputs, top_k=_JSON_TOP.get(kind) if as_json else 1)
+    except UserError as error:
+        if len(rows) == 1:
+            raise UserError(error.message.replace("Text 0", f"Text {first}", 1), error.remedy) from error
+        for index, row in enumerate(rows):
+            _print_rows(predictor, [row], first + index, as_json)
+        return
+    for given, found in zip(rows, answers, strict=True):
         texts = [text.encode("utf-8", "replace").decode() for text in given]  # an argument may hold other bytes
         if as_json:
             line = json.dumps(
