@@ -138,12 +138,12 @@ def build(task: Task, config: Any, pooling: Pooling | None = None) -> Model:
         config: Of the encoder, with ``num_labels`` where the head has names.
         pooling: Of a sentence encoder.
     """
-    model = _auto_class(task).from_config(config, dtype=torch.float32)
+    model = _auto_class(task).from_config(config, dtype=torch.float32, trust_remote_code=False)
     return SentenceEncoder(model, pooling or Pooling()) if is_headless(task) else model
 
 
 def load(task: Task, folder: Path, **options: Any) -> tuple[Model, Mapping[str, Any]]:
-    """Load a model in fp32 from a local folder, safetensors only.
+    """Load a model of transformers' own class in fp32 from a local folder, safetensors only.
 
     Args:
         task: Which head.
@@ -162,6 +162,7 @@ def load(task: Task, folder: Path, **options: Any) -> tuple[Model, Mapping[str, 
         model, info = _auto_class(task).from_pretrained(
             folder,
             **{"dtype": torch.float32, "local_files_only": True, "use_safetensors": True, **options},
+            trust_remote_code=False,
             output_loading_info=True,
         )
     if is_headless(task):

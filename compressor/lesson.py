@@ -190,8 +190,11 @@ def teach_teacher(
                     score=score_of(material),
                 )
                 kept.keep(where, lambda folder: _save(fresh, folder), curve)
-    tuned = hub.open_folder(where, recipe.teacher.model)
-    known = teacher.inspect(tuned, task=facts.task.name, problem_type=facts.task.problem_type)
+    trusted = recipe.teacher.trust_remote_code  # the tokenizer is saved with what it was made by
+    tuned = hub.open_folder(where, recipe.teacher.model, trust_remote_code=trusted)
+    known = teacher.inspect(
+        tuned, task=facts.task.name, problem_type=facts.task.problem_type, trust_remote_code=trusted
+    )
     return teacher.load(tuned, known, fine_tuned=True), kept.read_curve(where)
 
 

@@ -130,6 +130,20 @@ def test_a_tagger_with_a_fitting_head_is_not_taken_for_a_classifier(folder: Path
     ]
 
 
+def test_model_code_is_accepted_with_a_flag_and_never_run(folder: Path) -> None:
+    code = {"AutoConfig": "mine.Config", "AutoModelForSequenceClassification": "mine.Model"}
+    edit(folder / "config.json", auto_map=code)
+    (folder / "mine.py").write_text("raise SystemExit('it ran')")
+    told: list[Event] = []
+    checkpoint = open_folder(folder, "mine", trust_remote_code=True)
+    tutor = teacher.load(checkpoint, teacher.inspect(checkpoint, told.append, trust_remote_code=True))
+    assert type(tutor.model).__module__.startswith("transformers.models.bert")
+    assert not hasattr(tutor.model.config, "auto_map")
+    assert [event.text.partition(":")[0] for event in told if isinstance(event, Note)] == [
+        "The model code of mine is not used"
+    ]
+
+
 @pytest.mark.parametrize("gone", ["classifier.bias", "bert.pooler.dense.weight"])
 def test_an_incomplete_head_counts_as_none_with_a_note(folder: Path, gone: str) -> None:
     edit_weights(folder, lambda tensors: {key: value for key, value in tensors.items() if key != gone})

@@ -25,7 +25,9 @@ class TeacherRecipe(Section):
         default=3e-5, gt=0, description="Peak learning rate of that fine-tuning."
     )
     trust_remote_code: Annotated[bool, Flag("trust-remote-code")] = Field(
-        default=False, description="Run Python code that the teacher's repository brings along."
+        default=False,
+        description="Accept a teacher that brings Python code, and run that of its tokenizer. The model is loaded as "
+        "transformers' own of its type.",
     )
 
 

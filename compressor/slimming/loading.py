@@ -39,7 +39,7 @@ def load_student(folder: str | Path) -> PreTrainedModel:
     for name in ("config.json", WEIGHTS):
         if not (folder / name).is_file():
             raise ManifestError(f"{folder} holds no student: {name} is missing.", _REMEDY)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     architecture = architecture_of(config)
     try:
         widths = read_widths(config)

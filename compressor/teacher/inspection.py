@@ -79,10 +79,10 @@ def inspect(
 
     Args:
         checkpoint: The model folder.
-        listen: Told why a head that is there is not used, and how a plain encoder is pooled (``Note``).
+        listen: Told why a head or model code that is there is not used, and how a plain encoder is pooled (``Note``).
         task: What the model is to do. Default: what its head is for, else text classification.
         problem_type: Kind of text classification. Default: as the head has it.
-        trust_remote_code: Run Python code that the model brings along.
+        trust_remote_code: Run Python code that the tokenizer brings along.
 
     Raises:
         TeacherError: Not a supported encoder, a head that does not fit the config, or a tokenizer that does not fit
@@ -93,7 +93,7 @@ def inspect(
     name = checkpoint.name
     _check_kind(checkpoint)
     architecture = architecture_of(SimpleNamespace(**checkpoint.config))
-    config = _load_config(checkpoint, trust_remote_code)
+    config = _load_config(checkpoint, listen)
     tokenizer = load_tokenizer(checkpoint, architecture, config, trust_remote_code=trust_remote_code)
     row = _find_task(checkpoint, config, task, problem_type)
     _check_task(name, architecture, tokenizer, row)
@@ -152,16 +152,25 @@ def _check_kind(checkpoint: Checkpoint) -> None:
         )
 
 
-def _load_config(checkpoint: Checkpoint, trust_remote_code: bool) -> PreTrainedConfig:
+def _load_config(checkpoint: Checkpoint, listen: Listener) -> PreTrainedConfig:
+    """Read the config as transformers' own class: only of these the layers are known."""
     from transformers import AutoConfig
 
     try:
         with quiet():
             config: PreTrainedConfig = AutoConfig.from_pretrained(
-                checkpoint.path, local_files_only=True, trust_remote_code=trust_remote_code
+                checkpoint.path, local_files_only=True, trust_remote_code=False
             )
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise TeacherError(f"The config of {checkpoint.name} is not valid: {first_line(error)}.", DAMAGED) from error
+    if getattr(config, "auto_map", None):
+        del config.auto_map  # the student has no such code beside it
+        listen(
+            Note(
+                f"The model code of {checkpoint.name} is not used: it is read as transformers' {config.model_type}. "
+                "Where that computes something else, the teacher's accuracy in the report shows it."
+            )
+        )
     return config
 
 

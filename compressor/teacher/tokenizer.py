@@ -33,7 +33,7 @@ def load_tokenizer(
     try:
         with quiet():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                checkpoint.path, local_files_only=True, trust_remote_code=trust_remote_code
+                checkpoint.path, config=config, local_files_only=True, trust_remote_code=trust_remote_code
             )
     except Exception as error:
         raise TeacherError(

@@ -89,7 +89,9 @@ def _tokenizer(home: Home) -> PreTrainedTokenizerBase:
 
     try:
         with quiet():
-            found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(home.path, local_files_only=True)
+            found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                home.path, local_files_only=True, trust_remote_code=False
+            )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ManifestError(
             f"{home.path}: its tokenizer cannot be loaded by transformers: {first_line(error)}.",

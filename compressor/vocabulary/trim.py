@@ -153,7 +153,9 @@ def _rebuilt(tokenizer: PreTrainedTokenizerBase, state: State) -> PreTrainedToke
                 path.unlink()
         (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
         (folder / _TOKENIZER).write_text(json.dumps(state), encoding="utf-8")
-        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     return found
 
 
