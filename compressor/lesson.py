@@ -12,9 +12,12 @@ from compressor.artifacts import SPLITS
 from compressor.aside import one_at_a_time
 from compressor.evaluation import metrics
 from compressor.events import Note
+from compressor.slimming.blocks import check_family
 from compressor.teacher import hub
 from compressor.training import finetune, soft_labels
 from compressor.training.batches import Collator
+from compressor.training.hint_plan import check_hints
+from compressor.training.objectives import check_teachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -89,9 +92,19 @@ def find_teacher(recipe: Recipe, listen: Listener) -> Candidate:
     plan_student(recipe, facts)
     trimming.check(recipe, facts)
     enriching.check(recipe, facts)
+    _check_teaching(recipe, facts)
     usual = _USUAL_LENGTH.get(facts.task.kind, facts.max_length)
     longest = min(recipe.data.max_seq_length or usual, facts.max_length)
     return Candidate(checkpoint, facts, source, data_name, longest)
+
+
+def _check_teaching(recipe: Recipe, facts: TeacherFacts) -> None:
+    """Make sure of what the training would refuse, before anything is trained."""
+    if recipe.prune.heads or recipe.prune.ffn or recipe.prune.target_speedup:
+        check_family(facts.architecture)
+    if not facts.problem_open:
+        check_teachable(facts.task.kind, recipe.distill)
+        check_hints(recipe.distill, facts.task, facts.config.num_hidden_layers, facts.labels)
 
 
 def plan_student(recipe: Recipe, facts: TeacherFacts) -> tuple[int, tuple[int, ...]]:

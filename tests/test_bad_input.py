@@ -266,6 +266,16 @@ RECIPE = (
         "Recipe section distill: the weights of all losses are 0: there is nothing to learn from.",
         "--soft-weight 0 --hard-weight 0",
     ),
+    Bad(
+        "a layer that the teacher lacks",
+        "--relation-layer 99: the teacher has no such layer.",
+        "--relation-weight 1 --relation-layer 99 --dry-run",
+    ),
+    Bad(
+        "standardised logits of two labels",
+        "--standardize needs 3 labels or more; this teacher has 2.",
+        "--standardize --dry-run",
+    ),
     Bad("a recipe that is missing", "Recipe my.toml does not exist.", "--recipe my.toml"),
     Bad(
         "a recipe with a typo",
@@ -355,6 +365,13 @@ def arguments(bad: Bad) -> list[str]:
 def skip_with_gpu(bad: Bad) -> None:
     if "GPU" in bad.name and (torch.cuda.is_available() or "CUDAExecutionProvider" in get_available_providers()):
         pytest.skip("this machine has a GPU")
+
+
+def test_a_family_without_heads_to_cut_is_refused_by_the_plan(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.teacher_folder(world / "other", "mobilebert")
+    for flags in ("--prune-heads 0.5", "--prune-ffn 0.5", "--target-speedup 9"):
+        assert main([*arguments(Bad("", "", f"--teacher other {flags}")), "--dry-run"]) == 2
+        assert "Heads and neurons of 'mobilebert' models cannot be pruned" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("bad", [*TEACHER, *LAYERS, *DATA, *RECIPE, *OUTPUT], ids=lambda bad: bad.name)

@@ -57,6 +57,20 @@ class Block:
         return self.narrow.in_features
 
 
+def check_family(architecture: Architecture) -> None:
+    """Make sure that the layers of a family have heads and neurons that can be told apart.
+
+    Raises:
+        TeacherError: They do not consist of the products that are known.
+    """
+    if len(architecture.linears) not in PRODUCTS:
+        raise TeacherError(
+            f"Heads and neurons of {architecture.model_type!r} models cannot be pruned: "
+            f"their layers are built otherwise, of {len(architecture.linears)} kinds of products.",
+            "Run without --prune-heads, --prune-ffn and --target-speedup.",
+        )
+
+
 def blocks(model: Encoder, architecture: Architecture) -> tuple[Block, ...]:
     """Find what can be cut in each layer of an encoder.
 
@@ -70,12 +84,7 @@ def blocks(model: Encoder, architecture: Architecture) -> tuple[Block, ...]:
     Raises:
         TeacherError: The family's layers do not consist of these products.
     """
-    if len(architecture.linears) not in PRODUCTS:
-        raise TeacherError(
-            f"Heads and neurons of {architecture.model_type!r} models cannot be pruned: "
-            f"their layers are built otherwise, of {len(architecture.linears)} kinds of products.",
-            "Run without --prune-heads, --prune-ffn and --target-speedup.",
-        )
+    check_family(architecture)
     head_size = model.config.hidden_size // model.config.num_attention_heads
     return tuple(_block(layer, architecture.linears, head_size) for layer in layer_list(model, architecture).children())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from compressor.architectures import Architecture
 from compressor.artifacts import Student, Teacher
 from compressor.errors import RecipeError
 from compressor.recipe import DistillRecipe
+from compressor.tasks import Task
 
 Pairs = tuple[tuple[int, int], ...]
 """Student layer and the teacher layer that it is compared with, both counted from 0."""
@@ -75,9 +76,10 @@ def plan_hints(recipe: DistillRecipe, teacher: Teacher, student: Student) -> Hin
     Raises:
         RecipeError: The models cannot be compared in this way.
     """
-    _check_standardize(recipe, teacher)
     own, other = student.model.config, teacher.model.config
-    pair = _relation_layers(recipe, own, other)
+    check_hints(recipe, teacher.task, other.num_hidden_layers, teacher.labels)
+    chosen = other.num_hidden_layers - 1 if recipe.relation_layer is None else recipe.relation_layer
+    pair = own.num_hidden_layers - 1, chosen
     mapped: Pairs = tuple(enumerate(student.taught))
     return HintPlan(
         hidden=(mapped if recipe.hidden_layers == "all" else mapped[-1:]) if recipe.hidden_weight > 0 else (),
@@ -107,17 +109,6 @@ def _same_heads(mapped: Pairs, own: Any, other: Any) -> Pairs:
     return mapped
 
 
-def _relation_layers(recipe: DistillRecipe, own: Any, other: Any) -> tuple[int, int]:
-    total = other.num_hidden_layers
-    chosen = total - 1 if recipe.relation_layer is None else recipe.relation_layer
-    if chosen >= total:
-        raise RecipeError(
-            f"--relation-layer {chosen}: the teacher has no such layer.",
-            f"Its {total} layers are counted from 0 to {total - 1}.",
-        )
-    return own.num_hidden_layers - 1, chosen
-
-
 def _relation_heads(recipe: DistillRecipe, teacher: Teacher, student: Student, pair: tuple[int, int]) -> int:
     own = _width(student.model, teacher.architecture, pair[0])
     other = _width(teacher.model, teacher.architecture, pair[1])
@@ -140,17 +131,31 @@ def _width(model: nn.Module, architecture: Architecture, layer: int) -> int:
     return width // 3 if is_packed(architecture) else width
 
 
-def _check_standardize(recipe: DistillRecipe, teacher: Teacher) -> None:
-    if not recipe.standardize:
-        return
-    if teacher.task.kind not in ("single-label", "token-classification"):
+def check_hints(recipe: DistillRecipe, task: Task, layers: int, labels: Sequence[str] | None) -> None:
+    """Make sure that a teacher has what is to be compared, as far as its config tells.
+
+    Args:
+        recipe: Weights, and what they are of.
+        task: What the teacher does.
+        layers: How many it has.
+        labels: Its own; ``None`` where they are not known yet.
+
+    Raises:
+        RecipeError: It has not.
+    """
+    if recipe.relation_layer is not None and recipe.relation_layer >= layers:
         raise RecipeError(
-            f"--standardize compares labels that exclude each other; a {teacher.task.kind} model has none.",
+            f"--relation-layer {recipe.relation_layer}: the teacher has no such layer.",
+            f"Its {layers} layers are counted from 0 to {layers - 1}.",
+        )
+    if recipe.standardize and task.kind not in ("single-label", "token-classification"):
+        raise RecipeError(
+            f"--standardize compares labels that exclude each other; a {task.kind} model has none.",
             "Drop --standardize.",
         )
-    if len(teacher.labels) < 3:
+    if recipe.standardize and labels is not None and len(labels) < 3:
         raise RecipeError(
-            f"--standardize needs 3 labels or more; this teacher has {len(teacher.labels)}.",
+            f"--standardize needs 3 labels or more; this teacher has {len(labels)}.",
             "Drop it: of 2 standardised logits one is +1 and the other -1, whatever they were.",
         )
 
