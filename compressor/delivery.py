@@ -12,6 +12,7 @@ import numpy as np
 
 from compressor import folder
 from compressor.evaluation import metrics
+from compressor.evaluation.metrics.spans import may_lack
 from compressor.events import Note, Warned
 from compressor.graph.export import export_onnx
 from compressor.graph.ladder import Limits, climb
@@ -219,14 +220,13 @@ def seal(
 
 def _settings(recipe: Recipe, corpus: Corpus, evaluation: Evaluation | None) -> dict[str, Any]:
     """What only the data and the evaluation know of how the model is to be used."""
-    kind, splits = corpus.task.kind, corpus.splits.values()
+    kind = corpus.task.kind
     if kind == "question-answering":
-        unanswerable = any(not found for split in splits for found in split.labels)
-        return {"doc_stride": recipe.data.doc_stride, "null_score": unanswerable}
+        return {"doc_stride": recipe.data.doc_stride, "null_score": may_lack(corpus)}
     if kind == "token-classification":
         return {"doc_stride": recipe.data.doc_stride}
     if corpus.task.name != "text-classification":
         return {}
-    pairs = {"pairs": any(split.pairs for split in splits)}
+    pairs = {"pairs": any(split.pairs for split in corpus.splits.values())}
     shipped = evaluation and next(item for item in evaluation.scores if item.name == evaluation.shipped)
     return pairs | ({"thresholds": list(shipped.thresholds)} if shipped and shipped.thresholds else {})

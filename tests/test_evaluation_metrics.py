@@ -5,6 +5,7 @@ import random
 import re
 import string
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score
 
 from compressor.answers import IGNORED, Answers
-from compressor.artifacts import Split
+from compressor.artifacts import Corpus, Split
 from compressor.errors import StageError
 from compressor.evaluation.figures import Ranked
-from compressor.evaluation.metrics import METRICS, TITLES, Gold, score
+from compressor.evaluation.metrics import METRICS, TITLES, Gold, gold_of, score
 from compressor.evaluation.metrics import spans as squad
 from compressor.tasks import TASKS
 from tests import judged
@@ -255,6 +256,17 @@ def test_no_answer_is_only_given_where_the_data_have_such_questions() -> None:
     sometimes = asked(((),), [windows(0, 5)], [0])
     assert score(sometimes.task, answers, sometimes) == {"answer_f1": 1.0, "exact_match": 1.0}
     assert sometimes.cuts["answer"].tolist() == ["has no answer"]
+
+
+def test_a_test_split_is_decoded_as_the_training_data_have_the_model_deployed() -> None:
+    answers = Answers.of([window_answer(9, 0, 0, 5.0)])
+    test = Split(("Where?",), (((0, "Anna"),),), pairs=(CONTEXT,))
+    train = Split(("Where?",), ((),), pairs=(CONTEXT,))
+    columns = {"row": [0], "offsets": [windows(0, 5)], "length": [9]}
+    corpus = Corpus({"train": train, "test": test}, (), "made up", "0" * 64, task=TASKS["question-answering"])
+    gold = gold_of(corpus, SimpleNamespace(splits={"test": columns}), "test")
+    assert list(METRICS["question-answering"].mark(answers, gold, ()).said) == [""]
+    assert "answer" not in gold.cuts
 
 
 # --- masked pieces ----------------------------------------------------------------------------

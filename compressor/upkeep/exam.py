@@ -61,7 +61,8 @@ def prepare(home: Home, held: data.HeldOut, seed: int) -> Exam:
         tokenizer = _tokenizer(home)
         rows, spell = _tokenized(home, held, tokenizer, seed), _speller(tokenizer)
     columns = {name: rows[name] for name in ("length", *(rows[0] if len(rows) else ()))}
-    source = Source(held.task, held.split, columns, np.arange(len(rows)), held.labels, None, spell, seed)
+    lack = home.settings.get("null_score")
+    source = Source(held.task, held.split, columns, np.arange(len(rows)), held.labels, None, spell, seed, lack)
     return Exam(rows, METRICS[held.task.kind].read(source))
 
 

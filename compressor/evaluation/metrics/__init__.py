@@ -167,7 +167,8 @@ def gold_of(
     """
     dataset = tokenized.splits[split]
     chosen = np.arange(len(dataset["length"])) if rows is None else np.asarray(rows, dtype=np.int64)
-    source = Source(corpus.task, corpus.splits[split], dataset, chosen, corpus.labels, reference, spell, seed)
+    lack = spans.may_lack(corpus) if corpus.task.kind == "question-answering" else None
+    source = Source(corpus.task, corpus.splits[split], dataset, chosen, corpus.labels, reference, spell, seed, lack)
     return METRICS[corpus.task.kind].read(source)
 
 

@@ -94,6 +94,7 @@ class Source:
         reference: The teacher's answers about the chosen rows.
         spell: Turns token ids into text.
         seed: Of what is drawn at random.
+        may_lack: The model is deployed to say that a question has no answer; ``None`` where nobody says.
     """
 
     task: Task
@@ -104,6 +105,7 @@ class Source:
     reference: Answers | None = None
     spell: Spell | None = None
     seed: int = 0
+    may_lack: bool | None = None
 
     def column(self, name: str) -> list[Any]:
         """One column of the chosen rows."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from compressor.answers import Answers
+from compressor.artifacts import Corpus
 from compressor.evaluation import statistics
 from compressor.evaluation.figures import SHARE, Counted, Figure, Ints
 from compressor.evaluation.metrics.gold import Gold, Marks, Source, starts_of
@@ -40,7 +41,7 @@ class Questions:
         contexts: The context of each question [n].
         windows: Rows of the tokenised split that see parts of it [n].
         offsets: Of the tokens of each row, as the column has them.
-        may_lack: Some question of the split has no answer.
+        may_lack: A question may have no answer: as the model is deployed, else as the split has it.
     """
 
     accepted: tuple[tuple[str, ...], ...]
@@ -49,6 +50,11 @@ class Questions:
     windows: tuple[Ints, ...]
     offsets: Sequence[Any]
     may_lack: bool
+
+
+def may_lack(corpus: Corpus) -> bool:
+    """Tell whether some question of the data has no answer: then the model is deployed to say so."""
+    return any(not len(found) for split in corpus.splits.values() for found in split.labels)
 
 
 def read(source: Source) -> Gold:
@@ -65,10 +71,10 @@ def read(source: Source) -> Gold:
         contexts,
         tuple(windows),
         source.column("offsets"),
-        any(not len(some) for some in split.labels),
+        any(not len(some) for some in split.labels) if source.may_lack is None else source.may_lack,
     )
     cuts = {"length": length_slices(None, contexts)} if len(asked) else {}
-    if right.may_lack:
+    if not all(right.accepted):
         cuts["answer"] = np.asarray(["has an answer" if some else "has no answer" for some in right.accepted])
     return Gold(
         source.task,
