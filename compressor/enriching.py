@@ -99,7 +99,8 @@ def _count(recipe: Recipe) -> int:
 def _unasked(recipe: Recipe, kind: Kind) -> int:
     """How many copies there are where the recipe does not say. Presets are as they were published."""
     learning = recipe.distill
-    if kind != "single-label" or learning.preset != "default" or not asks_teacher(learning):
+    by_soft_labels = learning.preset == "default" and learning.soft_weight > 0
+    if kind != "single-label" or not by_soft_labels or learning.logit_weight > 0 or learning.has_hints:
         return 0
     return max(0, math.ceil(learning.epochs) - 1) if recipe.student.trim_vocab is None else 0
 

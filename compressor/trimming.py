@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor import data, vocabulary
+from compressor import data, processes, vocabulary
 from compressor.errors import StageError
 from compressor.events import Note, Warned
 from compressor.report import words
@@ -21,7 +21,7 @@ from compressor.training.batches import Collator
 
 if TYPE_CHECKING:
     from compressor.answers import Answers
-    from compressor.artifacts import Corpus, Split, SplitName, Teacher, Trimmed
+    from compressor.artifacts import Corpus, Split, SplitName, Teacher, Tokenized, Trimmed
     from compressor.events import Listener
     from compressor.lesson import Material
     from compressor.recipe import Recipe
@@ -83,6 +83,20 @@ def prepare(
     source = recipe.student.trim_vocab
     if source is None:
         return Study(tutor, material, answers)
+    cache = recipe.cache_dir.expanduser()
+    with processes.in_turn():
+        small, again, trimmed = _trimmed(recipe, source, tutor, material, listen)
+    lean = replace(material, tokenized=again, collate=Collator(small.tokenizer.pad_token_id))
+    heard = dict(answers)
+    if material.corpus.task.unit == "token":
+        # Validation texts may be cut in another way: an answer for each token needs the student's tokens.
+        heard["validation"] = soft_labels.soft_labels(small, again, "validation", cache, recipe.device, listen)
+    return Study(small, lean, heard, trimmed)
+
+
+def _trimmed(
+    recipe: Recipe, source: str, tutor: Teacher, material: Material, listen: Listener
+) -> tuple[Teacher, Tokenized, Trimmed]:
     corpus, tokenized = material.corpus, material.tokenized
     small, trimmed = vocabulary.trim(
         tutor,
@@ -95,13 +109,12 @@ def prepare(
     listen(Note(words.vocabulary(asdict(trimmed))))
     if trimmed.unknown_texts:
         listen(Warned(f"{trimmed.unknown_texts} held-out texts have pieces unknown to the trimmed tokenizer alone."))
-    cache = recipe.cache_dir.expanduser()
     again = data.tokenize(
         corpus,
         small.tokenizer,
         tokenized.input_names,
         tokenized.max_length,
-        cache,
+        recipe.cache_dir.expanduser(),
         listen,
         doc_stride=recipe.data.doc_stride,
         seed=recipe.seed,
@@ -111,12 +124,7 @@ def prepare(
             "The trimmed tokenizer cuts training texts in another way.",
             "Please report the tokenizer; without --trim-vocab the run goes on.",
         )
-    lean = replace(material, tokenized=again, collate=Collator(small.tokenizer.pad_token_id))
-    heard = dict(answers)
-    if corpus.task.unit == "token":
-        # Validation texts may be cut in another way: an answer for each token needs the student's tokens.
-        heard["validation"] = soft_labels.soft_labels(small, again, "validation", cache, recipe.device, listen)
-    return Study(small, lean, heard, trimmed)
+    return small, again, trimmed
 
 
 def _needed(corpus: Corpus, source: str) -> Iterator[str]:

@@ -150,6 +150,8 @@ def test_what_the_data_settled_is_left_to_them_again_in_the_recipe_of_the_run(tm
     [
         ("single-label", {"augment": 0}),
         ("single-label", {"preset": "distilbert"}),
+        ("single-label", {"hidden-weight": 1.0}),
+        ("single-label", {"logit-weight": 1.0}),
         ("single-label", {"soft-weight": 0.0, "hard-weight": 1.0}),
         ("single-label", {"trim-vocab": "train"}),
         ("single-label", {"pairs": True}),

@@ -43,15 +43,17 @@ def alter(
     Returns:
         For each text its copies; some may be equal.
     """
-    found = [lexicon.find(text) for text in texts]
+    lengths = [len(lexicon.find(text).ids) for text in texts]
     made: list[list[str]] = [[] for _ in texts]
     # By length, so that little is padded; the order decides nothing else.
     jobs = sorted(
         ((index, copy) for index in range(len(texts)) for copy in range(copies)),
-        key=lambda job: (-len(found[job[0]].ids), *job),
+        key=lambda job: (-lengths[job[0]], *job),
     )
     for start in range(0, len(jobs), _BATCH):
         part = jobs[start : start + _BATCH]
+        # Found again: the words of all texts at once would take far more memory than the texts.
+        found = {index: lexicon.find(texts[index]) for index in dict.fromkeys(index for index, _ in part)}
         generators = [np.random.default_rng((seed, *job)) for job in part]
         chosen = [_choose(found[index].words, share, draw) for (index, _), draw in zip(part, generators, strict=True)]
         asked = [(found[index], words) for (index, _), words in zip(part, chosen, strict=True) if words]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.artifacts import SPLITS, Corpus, Split, SplitName, Tokenized
-from compressor.aside import read_seal, seal, write_aside
+from compressor.aside import one_at_a_time, read_seal, seal, write_aside
 from compressor.data.encoding import ENCODINGS, Batch, Settings
 from compressor.errors import DataError
 from compressor.events import Listener, Note, Progress, Warned, ignore
@@ -60,13 +60,7 @@ def tokenize(
     settings = Settings(tokenizer, input_names, max_length, corpus.labels, doc_stride, seed)
     fingerprint = _fingerprint(corpus, settings)
     folder = cache_dir / "tokens" / fingerprint
-    facts = read_seal(folder)
-    if facts is None:
-        if folder.exists():
-            listen(Warned(f"The token cache {folder} is damaged and was made anew."))
-        with write_aside(folder) as aside:
-            facts = _write(corpus, settings, aside, listen)
-            seal(aside, facts)
+    facts = read_seal(folder) or _made(corpus, settings, folder, listen)
     cut = ", ".join(f"{rows} of {split}" for split, rows in facts["truncated"].items() if rows)
     if cut:
         what = "Questions too long for a window" if corpus.task.kind == "question-answering" else (
@@ -83,6 +77,20 @@ def tokenize(
         truncated=facts["truncated"],
         task=corpus.task,
     )
+
+
+def _made(corpus: Corpus, settings: Settings, folder: Path, listen: Listener) -> Mapping[str, Any]:
+    """Make the cache, unless another run has made it meanwhile, and read what is told about it."""
+    with one_at_a_time(folder, listen):
+        found = read_seal(folder)
+        if found is not None:
+            return found
+        if folder.exists():
+            listen(Warned(f"The token cache {folder} is damaged and was made anew."))
+        with write_aside(folder) as aside:
+            facts = _write(corpus, settings, aside, listen)
+            seal(aside, facts)
+        return facts
 
 
 def _write(corpus: Corpus, settings: Settings, folder: Path, listen: Listener) -> dict[str, Any]:

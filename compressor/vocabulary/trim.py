@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -96,7 +96,8 @@ def trim(
         tokenizer=small,
         fingerprint=hashlib.sha256(f"{teacher.fingerprint}:{kept}".encode()).hexdigest(),
     )
-    rows, unchanged, unknown = _compare(teacher, fewer, kept, held_out, input_names, max_length)
+    reader = _Reader(teacher, fewer, input_names, max_length)
+    unchanged, unknown = _compare(teacher, fewer, kept, held_out, reader)
     table = _encoder(teacher.model).get_input_embeddings().weight
     return fewer, Trimmed(
         source=source,
@@ -106,7 +107,7 @@ def trim(
         texts=len(held_out),
         changed_texts=len(held_out) - len(unchanged),
         unknown_texts=unknown,
-        max_abs_difference=_difference(teacher, fewer, rows, unchanged, input_names),
+        max_abs_difference=_difference(teacher, fewer, held_out, unchanged, reader, input_names),
     )
 
 
@@ -203,32 +204,35 @@ def _with_rows(model: Model, kept: Sequence[int]) -> Model:
 # --- proof ----------------------------------------------------------------------------------
 
 
+class _Reader:
+    """Cuts texts with the tokenizers before and after, some at a time: a split of long texts would fill the memory."""
+
+    def __init__(self, before: Teacher, after: Teacher, names: Sequence[str], max_length: int) -> None:
+        self._tokenizers = before.tokenizer, after.tokenizer
+        self._names, self._max_length = names, max_length
+
+    def rows(self, part: _Pairs) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        columns = [list(column) for column in zip(*part, strict=True)]
+        one, two = (tokenizer(*columns, truncation=True, max_length=self._max_length) for tokenizer in self._tokenizers)
+        for row in range(len(part)):
+            yield {name: one[name][row] for name in self._names}, {name: two[name][row] for name in self._names}
+
+
 def _compare(
-    before: Teacher, after: Teacher, kept: Sequence[int], held_out: _Pairs, names: Sequence[str], max_length: int
-) -> tuple[list[tuple[dict[str, Any], dict[str, Any]]], list[int], int]:
+    before: Teacher, after: Teacher, kept: Sequence[int], held_out: _Pairs, reader: _Reader
+) -> tuple[list[int], int]:
     """Cut the held-out texts with both tokenizers.
 
     Returns:
-        For each text its rows, which texts are cut as before, and how many have more unknown pieces than before.
+        Which texts are cut as before, and how many have more unknown pieces than before.
 
     Raises:
         StageError: A text whose pieces all stay is cut in another way.
     """
     new = {index: place for place, index in enumerate(kept)}
-    rows: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    for start in range(0, len(held_out), _BATCH):
-        part = held_out[start : start + _BATCH]
-        columns = [list(column) for column in zip(*part, strict=True)]
-        one, two = (
-            tokenizer(*columns, truncation=True, max_length=max_length)
-            for tokenizer in (before.tokenizer, after.tokenizer)
-        )
-        rows += [
-            ({name: one[name][row] for name in names}, {name: two[name][row] for name in names})
-            for row in range(len(part))
-        ]
     unchanged, unknown = [], 0
     unknowns: tuple[Any, Any] = before.tokenizer.unk_token_id, after.tokenizer.unk_token_id
+    rows = (row for start in range(0, len(held_out), _BATCH) for row in reader.rows(held_out[start : start + _BATCH]))
     for row, (one, two) in enumerate(rows):
         wanted = [new.get(index) for index in one["input_ids"]]
         if wanted == two["input_ids"]:
@@ -240,14 +244,15 @@ def _compare(
             )
         more = two["input_ids"].count(unknowns[1]) > one["input_ids"].count(unknowns[0])
         unknown += unknowns[0] is not None and more
-    return rows, unchanged, unknown
+    return unchanged, unknown
 
 
 def _difference(
     before: Teacher,
     after: Teacher,
-    rows: Sequence[tuple[dict[str, Any], dict[str, Any]]],
+    held_out: _Pairs,
     unchanged: Sequence[int],
+    reader: _Reader,
     names: Sequence[str],
 ) -> float:
     """Ask both models about texts that are cut as before.
@@ -261,7 +266,7 @@ def _difference(
     if not unchanged:
         return 0.0
     spread = np.linspace(0, len(unchanged) - 1, min(_ASKED, len(unchanged))).astype(int)
-    chosen = [rows[unchanged[place]] for place in np.unique(spread)]
+    chosen = list(reader.rows([held_out[unchanged[place]] for place in np.unique(spread)]))
     found = [_ask(teacher, [pair[side] for pair in chosen], names) for side, teacher in enumerate((before, after))]
     largest = largest_difference(before.task, *found)
     if not largest <= TOLERANCE:
