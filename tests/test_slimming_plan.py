@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from compressor.errors import RecipeError
+from compressor.events import Warned
 from compressor.recipe import PruneRecipe
 from compressor.slimming.latency import LatencyTable, Point, kept_table, points, table_from, target_ms
 from compressor.slimming.plan import by_latency, by_share, choice_for, least_neurons, sizes
@@ -203,16 +204,18 @@ def test_latencies_are_measured_once_for_the_same_machine_and_shapes(tmp_path):
     assert len(calls) == 2
 
 
-def test_latencies_that_contradict_each_other_are_told_and_not_kept(tmp_path):
-    wanted, events = points(2, 4, 64, 16), []
+def test_latencies_that_contradict_each_other_are_told_and_kept_for_what_is_trained_by_them(tmp_path):
+    wanted, events, measured = points(2, 4, 64, 16), [], []
 
     def disturbed(asked):
+        measured.append(asked)
         return {point: 1.0 if (point.heads, point.neurons) == (4, 64) else 5.0 for point in asked}, 9.0
 
-    for _ in range(2):
-        kept_table(tmp_path, {}, wanted, disturbed, events.append)
-    assert ["contradict each other by up to" in event.text for event in events] == [True, True]
-    assert not (tmp_path / "latencies").exists()
+    one, two = (kept_table(tmp_path, {}, wanted, disturbed, events.append) for _ in range(2))
+    (place,) = (tmp_path / "latencies").glob("[!.]*")
+    warnings = [event.text for event in events if isinstance(event, Warned)]
+    assert ["contradict each other by up to" in text and f"remove {place}." in text for text in warnings] == [True] * 2
+    assert (one, len(measured)) == (two, 1)
 
 
 # --- the recipe -----------------------------------------------------------------------------

@@ -21,7 +21,7 @@ SHARES = (1.0, 0.67, 0.33)
 """Shares of all heads, and of all neurons, that models are measured at, beside the fewest; time is linear between."""
 
 DOUBTFUL = 0.15
-"""Share of a measured time that a table may be off by; figures that contradict each other more are not kept."""
+"""Share of a measured time that a table may be off by; figures that contradict each other more are doubtful."""
 
 
 @dataclass(frozen=True, order=True)
@@ -147,7 +147,8 @@ def kept_table(
             length of the texts, threads, how the student is quantized.
         wanted: The ``points`` to measure.
         measure: Milliseconds of each point, and of the teacher. Called only where nothing is kept.
-        listen: Told which of the two it was, and where the figures contradict each other; such are not kept.
+        listen: Told which of the two it was, and where the figures contradict each other. Such are kept all the same:
+            other figures are another student, and an interrupted training of this one would be lost.
 
     Raises:
         OutputError: The cache cannot be written.
@@ -156,23 +157,24 @@ def kept_table(
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:24]
     place = cache_dir / "latencies" / digest
     facts = read_seal(place)
-    if facts is not None:
+    if facts is None:
+        measured, teacher_ms = measure(wanted)
+        with write_aside(place) as aside:
+            seal(aside, {"points": [[asdict(point), measured[point]] for point in wanted], "teacher_ms": teacher_ms})
+        listen(Note(f"Latencies of {len(wanted)} layer sizes were measured on this machine, and kept in {place}."))
+    else:
+        measured, teacher_ms = {Point(**point): ms for point, ms in facts["points"]}, facts["teacher_ms"]
         listen(Note(f"Latencies that an earlier run measured on this machine are used: {place}"))
-        return table_from({Point(**point): ms for point, ms in facts["points"]}, facts["teacher_ms"])
-    measured, teacher_ms = measure(wanted)
     table = table_from(measured, teacher_ms)
     off = misfit(table, measured)
     if off > DOUBTFUL:
         listen(
             Warned(
                 f"The measured latencies of layers contradict each other by up to {off:.0%}, as where others use the "
-                "machine meanwhile: the sizes chosen by them are doubtful, and the next run measures anew."
+                "machine meanwhile: the sizes chosen by them are doubtful. To measure them and train anew, when the "
+                f"machine is quiet, remove {place}."
             )
         )
-        return table
-    with write_aside(place) as aside:
-        seal(aside, {"points": [[asdict(point), measured[point]] for point in wanted], "teacher_ms": teacher_ms})
-    listen(Note(f"Latencies of {len(wanted)} layer sizes were measured on this machine, and kept in {place}."))
     return table
 
 
