@@ -39,6 +39,10 @@ class StageError(CompressorError):
     """A stage of the pipeline broke its own contract."""
 
 
+class DivergedError(StageError):
+    """A training whose weights are no numbers any more."""
+
+
 class ParityError(StageError):
     """The exported graph disagrees with torch."""
 

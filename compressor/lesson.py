@@ -102,9 +102,8 @@ def _check_teaching(recipe: Recipe, facts: TeacherFacts) -> None:
     """Make sure of what the training would refuse, before anything is trained."""
     if recipe.prune.heads or recipe.prune.ffn or recipe.prune.target_speedup:
         check_family(facts.architecture)
-    if not facts.problem_open:
-        check_teachable(facts.task.kind, recipe.distill)
-        check_hints(recipe.distill, facts.task, facts.config.num_hidden_layers, facts.labels)
+    check_teachable(facts.task.kind, recipe.distill)
+    check_hints(recipe.distill, facts.task, facts.config.num_hidden_layers, facts.labels)
 
 
 def plan_student(recipe: Recipe, facts: TeacherFacts) -> tuple[int, tuple[int, ...]]:
@@ -147,6 +146,7 @@ def read_material(recipe: Recipe, candidate: Candidate, listen: Listener) -> tup
         task=facts.task,
         columns=recipe.evaluate.slice_columns or (),
     )
+    _check_teaching(recipe, replace(facts, labels=corpus.labels if facts.task.named else None))
     tokenized = data.tokenize(
         corpus,
         facts.tokenizer,

@@ -94,6 +94,8 @@ def teach_student(
     table = None
     if recipe.prune.target_speedup:
         table = processes.by_first(lambda: layer_latencies(recipe, tutor, pupil, material, listen))
+    beside = recipe.distill.has_hints or tutor.task.unit == "masked token"
+    in_half = beside and recipe.distill.precision != "fp32"
     where = kept.place(
         recipe.cache_dir.expanduser(),
         "students",
@@ -106,6 +108,7 @@ def teach_student(
             "prune": recipe.prune.model_dump(),
             **({"latencies": asdict(table)} if table else {}),
             **({"forms": "one an epoch"} if material.forms is not None else {}),
+            **({"teacher beside": recipe.distill.precision} if in_half else {}),
         },
     )
     with one_at_a_time(where, listen):

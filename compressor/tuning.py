@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressor.artifacts import TunedTrial, Tuning
-from compressor.errors import RecipeError
+from compressor.errors import DivergedError, RecipeError
 from compressor.events import Listener, Note, Progress, Warned, ignore
 from compressor.training.objectives import LOSSES
 
@@ -220,6 +220,10 @@ def _try(
     try:
         attempt(recipe.model_copy(update=values_of(recipe, parameters)) if done else recipe, hear)
     except _FallenBehind:
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    except DivergedError:
+        # An answer too: of values that were given up nothing would be known, and they would be proposed again.
+        trial.report(_WORST, len(scores) + 1)
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     else:
         study.tell(trial, max(scores))

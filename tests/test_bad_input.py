@@ -367,6 +367,17 @@ def skip_with_gpu(bad: Bad) -> None:
         pytest.skip("this machine has a GPU")
 
 
+def test_a_teacher_without_a_head_is_held_to_the_same(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.teacher_folder(world / "bare", kind="fill-mask")
+    flags = "--teacher bare --task text-classification --relation-weight 1 --relation-layer 99"
+    assert main([*arguments(Bad("", "", flags)), "--dry-run"]) == 2
+    assert "--relation-layer 99: the teacher has no such layer." in capsys.readouterr().err
+    assert main(arguments(Bad("", "", "--teacher bare --task text-classification --standardize"))) == 2
+    err = capsys.readouterr().err
+    assert "--standardize needs 3 labels or more; this teacher has 2." in err
+    assert "fine-tune" not in err
+
+
 def test_a_family_without_heads_to_cut_is_refused_by_the_plan(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny.teacher_folder(world / "other", "mobilebert")
     for flags in ("--prune-heads 0.5", "--prune-ffn 0.5", "--target-speedup 9"):

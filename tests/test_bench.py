@@ -118,15 +118,17 @@ def test_the_precision_of_a_foreign_file_is_read_from_its_weights(tmp_path, kind
     assert entrant.precision == precision
 
 
-@pytest.mark.parametrize(("operator", "providers"), [("MatMulInteger", ("cpu",)), ("QLinearMatMul", ("cpu", "cuda"))])
-def test_int8_that_scales_as_it_runs_is_timed_on_the_cpu_alone(tmp_path, operator, providers):
+@pytest.mark.parametrize(
+    ("operator", "on_cuda"), [("MatMulInteger", False), ("QLinearMatMul", False), ("DequantizeLinear", True)]
+)
+def test_int8_files_are_timed_on_cuda_where_their_products_are_in_fp32(tmp_path, operator, on_cuda):
     path = plain(tmp_path / "a") / "model.onnx"
     weights_only(path, "i1", "f4")
     model = load(path)
     model.graph.node[0].op_type = operator
     save(model, path)
     (entrant,), _ = line_up([path])
-    assert (entrant.precision, entrant.measured.providers) == ("int8", providers)
+    assert (entrant.precision, entrant.runs_on_cuda) == ("int8", on_cuda)
 
 
 def test_the_size_of_a_model_counts_the_weights_that_optimum_puts_beside_it(tmp_path):

@@ -452,7 +452,8 @@ def test_the_base_install_checks_a_folder(folder, tmp_path):
     absent = ["torch", "transformers", "datasets", "onnx", "onnxscript", "onnx_ir", "scipy", "sklearn", "pyarrow"]
     absent += ["psutil", "jinja2", "tomli_w", "accelerate", "safetensors", "huggingface_hub", "jaxtyping"]
     code = f"import sys; sys.modules.update(dict.fromkeys({absent})); from compressor.cli import main; sys.exit(main(sys.argv[1:]))"
-    arguments = ["check", str(folder), "--data", str(data), "--no-timing", "--quiet"]
+    baseline = checked.write(tmp_path / "out now")
+    arguments = ["check", str(folder), "--data", str(data), "--no-timing", "--quiet", "--teacher", str(baseline)]
     ended = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         check=False,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -121,5 +123,24 @@ def test_a_text_typed_on_a_terminal_is_answered_before_the_next(folders: dict[Ki
                 answered.append(out.getvalue().count("\n"))
                 yield "fine"
 
-        predictions.show_predictions(Predictor(folders["single-label"]), typed(), as_json=False, at_once=True)
+        predictions.show_predictions(Predictor(folders["single-label"]), typed(), as_json=False, at_once=1)
     assert answered == [0, 1, 2]
+
+
+def test_lines_before_one_that_is_not_utf_8_are_answered(
+    folders: dict[Kind, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=BytesIO(b"fine\ndull\n\xff\nfine\n")))
+    assert main(["predict", str(folders["single-label"])]) == 2
+    out, err = capsys.readouterr()
+    assert [line.rpartition("\t")[2] for line in out.splitlines()] == ["fine", "dull"]
+    assert "Line 3 of standard input is not UTF-8." in err
+
+
+def test_what_comes_through_a_pipe_is_not_waited_for_as_long_as_a_file(tmp_path: Path) -> None:
+    (tmp_path / "texts").write_text("fine")
+    with (tmp_path / "texts").open("rb") as file:
+        assert predictions.together(file) is None
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as pipe, os.fdopen(write, "wb"):
+        assert predictions.together(pipe) == predictions.PIPED

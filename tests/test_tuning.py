@@ -11,7 +11,7 @@ import torch
 import compressor.report
 from compressor import compress, kept, lesson, rehearsal, tuning
 from compressor.artifacts import TunedTrial, Tuning
-from compressor.errors import RecipeError
+from compressor.errors import DivergedError, RecipeError
 from compressor.events import Note, Progress, Warned
 from compressor.plan import plan
 from compressor.recipe import DistillRecipe, StudentRecipe, build, read
@@ -118,6 +118,20 @@ def test_a_score_that_is_no_number_is_the_worst(tmp_path):
 
     found = search(tmp_path / "study.log", 3, attempt, epochs=1.0)
     assert [trial.score for trial in found.trials] == [0.3, -1, -1]
+    assert found.chosen == 0
+
+
+@pytest.mark.parametrize("epochs_before", [0, 1])
+def test_a_trial_that_diverges_is_the_worst_and_ends_nothing(tmp_path, epochs_before):
+    def attempt(recipe, hear):
+        if recipe.learning_rate != 5e-4:
+            for _ in range(epochs_before):
+                hear(0.9)
+            raise DivergedError("The stage distil diverged.")
+        hear(0.3)
+
+    found = search(tmp_path / "study.log", 3, attempt, epochs=1.0)
+    assert [(trial.scores[-1], trial.pruned) for trial in found.trials] == [(0.3, False), (-1, True), (-1, True)]
     assert found.chosen == 0
 
 

@@ -7,7 +7,7 @@ import errno
 import inspect
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import NoneType
@@ -284,8 +284,9 @@ def predict(
     from compressor.runtime import Predictor
 
     predictor = Predictor(folder, model=model, provider=provider, threads=threads, calibrated=calibrated)
-    lines = texts or predictions.lines(sys.stdin.buffer)
-    predictions.show_predictions(predictor, lines, as_json=json, at_once=not texts and sys.stdin.buffer.isatty())
+    given: Iterable[str] = texts or predictions.lines(sys.stdin.buffer)
+    at_once = None if texts else predictions.together(sys.stdin.buffer)
+    predictions.show_predictions(predictor, given, as_json=json, at_once=at_once)
     return 0
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from compressor.errors import DataError, UserError
@@ -15,6 +16,10 @@ from compressor.tasks import Kind
 
 if TYPE_CHECKING:
     from compressor.runtime import Predictor
+
+
+PIPED = 256
+"""Lines of a pipe that are answered together."""
 
 
 def _line(text: str) -> str:
@@ -62,29 +67,46 @@ def lines(stream: BinaryIO) -> Iterator[str]:
             raise DataError(f"Line {number} of standard input is not UTF-8.", "Convert the input to UTF-8.") from None
 
 
-def show_predictions(predictor: Predictor, texts: Iterable[str], *, as_json: bool, at_once: bool = False) -> None:
+def together(stream: BinaryIO) -> int | None:
+    """How many lines of standard input are answered together; ``None`` for as many as the runtime sorts.
+
+    Who types waits for each answer, and what comes through a pipe may come slowly.
+    """
+    if stream.isatty():
+        return 1
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except OSError:
+        return None
+    return None if stat.S_ISREG(mode) else PIPED
+
+
+def show_predictions(predictor: Predictor, texts: Iterable[str], *, as_json: bool, at_once: int | None = None) -> None:
     """Answer texts and print one line each.
 
     Args:
         predictor: The model.
         texts: One for each line; where the model takes two texts, both with a tab between them.
         as_json: One JSON object for each, with all scores (of the five likeliest pieces of a mask).
-        at_once: Answer each text as it comes, not as many as the runtime sorts together.
+        at_once: Texts that are answered together. Default: as many as the runtime sorts.
 
     Raises:
-        DataError: A line does not hold as many texts as the model takes.
-        UserError: The model cannot answer a text; those before it are answered.
+        DataError: A line cannot be read, or does not hold as many texts as the model takes.
+        UserError: The model cannot answer a text. In either case those before it are answered.
     """
-    numbered = enumerate(texts, 1)
-    while chunk := list(islice(numbered, 1 if at_once else WAYS[predictor.kind].chunk)):
-        rows = []
-        for number, text in chunk:
-            try:
-                rows.append(_parts(text, predictor.takes, number))
-            except DataError:
-                _print_rows(predictor, rows, chunk[0][0], as_json)
-                raise
-        _print_rows(predictor, rows, chunk[0][0], as_json)
+    most = at_once or WAYS[predictor.kind].chunk
+    rows: list[tuple[str, ...]] = []
+    first = 1
+    try:
+        for number, text in enumerate(texts, 1):
+            rows.append(_parts(text, predictor.takes, number))
+            if len(rows) == most:
+                _print_rows(predictor, rows, first, as_json)
+                rows, first = [], number + 1
+    except DataError:
+        _print_rows(predictor, rows, first, as_json)
+        raise
+    _print_rows(predictor, rows, first, as_json)
 
 
 def _parts(text: str, names: Sequence[str], number: int) -> tuple[str, ...]:

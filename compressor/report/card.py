@@ -76,7 +76,7 @@ All of it, with the flipped examples and the latency grid: `report/report.html`.
 
 {steps}
 
-The whole recipe is in `recipe.toml`.
+`recipe.toml` repeats the run; every number that it came to is in `report/report.json`.
 
 ## Limits
 

@@ -30,7 +30,7 @@ from transformers import (
 from compressor import processes
 from compressor.answers import INPUT_NAMES, Answers, collect
 from compressor.artifacts import TrainingCurve
-from compressor.errors import ProviderError, StageError
+from compressor.errors import DivergedError, ProviderError
 from compressor.events import Listener, Note
 from compressor.heads import asking
 from compressor.tasks import TASKS, Task
@@ -157,7 +157,7 @@ def train(
 
     Raises:
         ValueError: There is no score, and the rows have no single labels.
-        StageError: The training diverged.
+        DivergedError: The weights are no numbers any more.
     """
     if data.score is None and data.task.kind != "single-label":
         raise ValueError(f"a {data.task.kind} model needs a score")
@@ -192,7 +192,7 @@ def train(
     trained.eval().to("cpu")
     if not all(bool(torch.isfinite(weight).all()) for weight in trained.parameters()):
         rate = "--teacher-learning-rate" if settings.stage == TEACHER_STAGE else "--learning-rate"
-        raise StageError(
+        raise DivergedError(
             f"The stage {settings.stage} diverged: its weights are no numbers any more.",
             f"Lower {rate} ({settings.learning_rate:g} now); in half precision, try --precision fp32.",
         )
@@ -204,7 +204,7 @@ def _as_far_as_it_goes(settings: TrainingSettings, last: Path) -> TrainingSettin
     state = TrainerState.load_from_json(str(last / "trainer_state.json"))
     if settings.patience is None or waited(state) < settings.patience:
         return settings
-    return replace(settings, epochs=float(state.epoch or 0.0))
+    return replace(settings, epochs=min(settings.epochs, float(state.epoch or 0.0)))
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -48,13 +48,17 @@ class Patience(EarlyStoppingCallback):
     ) -> None:
         """Take over the count of the checkpoint that is continued from."""
         super().on_train_begin(args, state, control, **kwargs)  # type: ignore[no-untyped-call]
+        kept: Any = state.stateful_callbacks
+        kept.setdefault(Patience.__name__, kept.pop(EarlyStoppingCallback.__name__, self.state()))
         self.early_stopping_patience_counter = waited(state)
 
 
 def waited(state: TrainerState) -> int:
     """Count the evaluations without a gain that a training's state ends with."""
     kept: Any = state.stateful_callbacks
-    return int(kept.get(Patience.__name__, {}).get("attributes", {}).get("early_stopping_patience_counter", 0))
+    # Before there was a class of its own, it was that of transformers.
+    found = kept.get(Patience.__name__) or kept.get(EarlyStoppingCallback.__name__) or {}
+    return int(found.get("attributes", {}).get("early_stopping_patience_counter", 0))
 
 
 class Reporter(TrainerCallback):

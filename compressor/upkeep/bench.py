@@ -100,7 +100,10 @@ def bench(request: BenchRequest, listen: Listener = ignore, budget: Budget | Non
     if own:
         notes.append(f"Cut into tokens in another way than for {entrants[0].name}: the texts of {', '.join(own)}.")
     measured = benchmark.measure(
-        [entrant.measured for entrant in entrants],
+        [
+            entrant.measured if entrant.runs_on_cuda else replace(entrant.measured, providers=("cpu",))
+            for entrant in entrants
+        ],
         request.benchmark,
         tokens[0],
         own_tokens=own,

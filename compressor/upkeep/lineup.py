@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from compressor.benchmark import MeasuredModel
-from compressor.benchmark.plan import PRECISIONS, Kind, Provider
+from compressor.benchmark.plan import PRECISIONS, Kind
 from compressor.errors import ManifestError
 from compressor.graph import files as onnx_files
 from compressor.runtime import Manifest, read_manifest, verify
@@ -17,11 +18,9 @@ from compressor.tasks import TASKS
 from compressor.upkeep.home import Home, home_of, json_object
 
 _INT8 = ("INT8", "UINT8", "INT4", "UINT4")
-_SCALED_AS_IT_RUNS = {
-    "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulInteger", "MatMulIntegerToFloat",
-    "QAttention",
-}  # fmt: skip
-"""Operators on int8 activations that have no CUDA kernels (OperatorKernels.md of onnxruntime)."""
+_ON_CPU_ALONE = re.compile("DynamicQuantize.*|QLinear.*|QGemm|QAttention|.*Integer(ToFloat)?")
+"""Operators that compute in int8: of these files onnxruntime's CUDA provider takes a part at most. Products in fp32
+between ``QuantizeLinear`` and ``DequantizeLinear`` (QDQ) it takes whole."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,6 @@ class Entrant:
         home: The folder with its config and tokenizer.
         precision: Of most of its weights: ``fp32``, ``fp16`` or ``int8``.
         size_bytes: Its weights on disk.
-        providers: Where it may be timed.
     """
 
     name: str
@@ -44,7 +42,6 @@ class Entrant:
     home: Home
     precision: str
     size_bytes: int
-    providers: tuple[Provider, ...] = ("cpu", "cuda")
 
     @property
     def measured(self) -> MeasuredModel:
@@ -52,7 +49,13 @@ class Entrant:
         task = self.home.task or TASKS["single-label"]  # of an ONNX file without a task all outputs are computed
         found = MeasuredModel(self.name, self.kind, self.path, task=task.kind)
         precision = self.precision if self.precision in PRECISIONS else "fp32"
-        return replace(found, precision=precision, providers=self.providers)
+        return replace(found, precision=precision)
+
+    @property
+    def runs_on_cuda(self) -> bool:
+        """Whether onnxruntime has CUDA kernels for all that costs time in it; needs the training install."""
+        nodes = _graph(self.path) if self.kind == "onnx" and self.precision == "int8" else ()
+        return not any(_ON_CPU_ALONE.fullmatch(node.op_type) for node in nodes)
 
 
 def line_up(places: Sequence[Path], *, torch_too: bool = False) -> tuple[tuple[Entrant, ...], tuple[str, ...]]:
@@ -94,7 +97,12 @@ def _of(place: Path, torch_too: bool, notes: list[str]) -> list[Entrant]:
     home = home_of(folder, manifest)
     entrants = [
         Entrant(
-            f"{folder.resolve().name}/{path.relative_to(folder).as_posix()}", "onnx", path, home, *_read(path, manifest)
+            name=f"{folder.resolve().name}/{path.relative_to(folder).as_posix()}",
+            kind="onnx",
+            path=path,
+            home=home,
+            precision=_precision(path, manifest),
+            size_bytes=onnx_files.file_bytes(path),
         )
         for path in files
     ]
@@ -123,31 +131,28 @@ def _torch(home: Home, notes: list[str]) -> list[Entrant]:
     return [Entrant(f"{home.path.resolve().name} (torch)", "torch", home.path, home, "fp32", size)]
 
 
-def _read(path: Path, manifest: Manifest | None) -> tuple[str, int, tuple[Provider, ...]]:
-    """Read a file's precision from the manifest, else from its weights; its bytes; and where it may be timed."""
-    try:
-        graph = onnx_files.load(path).graph
-    except Exception as error:  # of protobuf, or of what it read
-        raise ManifestError(
-            f"{path} cannot be read: {str(error) or type(error).__name__}.",
-            "Copy it again; where it is a pointer of Git LFS: git lfs pull.",
-        ) from error
+def _precision(path: Path, manifest: Manifest | None) -> str:
+    """Read a file's precision from the manifest, else from its weights: that of the most elements."""
     entry = manifest.files.get(path.relative_to(path.parent.parent).as_posix()) if manifest else None
-    on_cpu_alone = any(node.op_type in _SCALED_AS_IT_RUNS for node in graph)
-    return (
-        (entry.precision if entry else None) or _precision(graph),
-        onnx_files.file_bytes(path),
-        ("cpu",) if on_cpu_alone else ("cpu", "cuda"),
-    )
-
-
-def _precision(graph: Any) -> str:
-    """The precision of the most elements of a graph's matrices."""
+    if entry is not None and entry.precision:
+        return entry.precision
     elements: dict[str, int] = {}
-    for value in graph.initializers.values():
+    for value in _graph(path).initializers.values():
         if len(value.const_value.shape) >= 2:
             name = value.const_value.dtype.name
             elements[name] = elements.get(name, 0) + value.const_value.size
     most = max(elements, key=lambda name: elements[name], default="FLOAT")
     # Embeddings stay in fp32 and can outweigh the encoder: any int8 matrix makes an int8 model.
     return "int8" if any(name in elements for name in _INT8) else "fp16" if "FLOAT16" in most else "fp32"
+
+
+def _graph(path: Path) -> Any:
+    try:
+        return onnx_files.load(path).graph
+    except ImportError:
+        raise
+    except Exception as error:  # of protobuf, or of what it read
+        raise ManifestError(
+            f"{path} cannot be read: {str(error) or type(error).__name__}.",
+            "Copy it again; where it is a pointer of Git LFS: git lfs pull.",
+        ) from error
