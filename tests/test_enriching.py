@@ -118,7 +118,7 @@ def settled(tmp_path: Path, kind: Kind = "single-label", *, pairs: bool = False,
     else:
         teacher = tiny.teacher_folder(tmp_path / "teacher", kind=kind)
     data = tiny_data.write(kind, tmp_path / "data", train=48, pairs=pairs)
-    recipe = recipe_of(teacher, data, tmp_path, kind, **{"epochs": 3.0, **flags})
+    recipe = recipe_of(teacher, data, tmp_path, kind, **{"epochs": 6.0, **flags})
     journal = Journal(lambda event: None)
     _, material = lesson.read_material(recipe, lesson.find_teacher(recipe, journal), journal)
     found = enriching.settle(recipe, material.corpus)
@@ -127,20 +127,20 @@ def settled(tmp_path: Path, kind: Kind = "single-label", *, pairs: bool = False,
 
 
 def test_every_epoch_has_other_copies_and_nothing_is_dropped_where_texts_have_one_label(tmp_path: Path) -> None:
-    assert settled(tmp_path / "usual") == (2, False)
-    assert settled(tmp_path / "part", epochs=2.5) == (2, False)
-    assert settled(tmp_path / "once", epochs=1.0) == (0, True)
-    assert settled(tmp_path / "asked", augment=5) == (5, False)
-    assert settled(tmp_path / "dropout", dropout=True) == (2, True)
+    assert settled(tmp_path / "usual") == (5, False)
+    assert settled(tmp_path / "part", epochs=6.5) == (6, False)
+    assert settled(tmp_path / "few", epochs=5.0) == (0, True)
+    assert settled(tmp_path / "asked", augment=2, epochs=3.0) == (2, False)
+    assert settled(tmp_path / "dropout", dropout=True) == (5, True)
     assert settled(tmp_path / "neither", augment=0, dropout=False) == (0, False)
 
 
 def test_what_the_data_settled_is_left_to_them_again_in_the_recipe_of_the_run(tmp_path: Path) -> None:
     teacher = tiny.teacher_folder(tmp_path / "teacher")
     data = tiny_data.write("single-label", tmp_path / "data", train=48)
-    out, given = tmp_path / "out", {"epochs": 2.0, "benchmark": False, "device": "auto"}
+    out, given = tmp_path / "out", {"epochs": 6.0, "benchmark": False, "device": "auto"}
     report = compress(recipe_of(teacher, data, tmp_path, "single-label", **given, **{"output-dir": str(out)})).report
-    assert (report["recipe"]["data"]["augment"], report["recipe"]["distill"]["dropout"]) == (1, False)
+    assert (report["recipe"]["data"]["augment"], report["recipe"]["distill"]["dropout"]) == (5, False)
     left = build(read(out / "recipe.toml"), {"epochs": 4.0})
     assert (left.data.augment, left.distill.dropout, left.device) == (None, None, "auto")
 
