@@ -131,7 +131,7 @@ def full_disk_explained(place: Path, flag: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_full(error):
+        if not is_full(error):
             raise
         raise OutputError(
             f"No space left on the disk of {place}.",
@@ -139,7 +139,8 @@ def full_disk_explained(place: Path, flag: str) -> Iterator[None]:
         ) from error
 
 
-def _is_full(error: Exception) -> bool:
+def is_full(error: BaseException) -> bool:
+    """Tell whether an error says that a disk is full, whichever library says it."""
     # safetensors and torch report a full disk in exceptions of their own.
     words = ("os error 28", "StorageFull", "PytorchStreamWriter failed writing file")
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(word in str(error) for word in words)

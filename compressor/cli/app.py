@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import inspect
 import sys
 import traceback
@@ -69,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _in_our_words(error: BaseException) -> BaseException:
     """A disk became full under a command that has not said so itself."""
-    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    from compressor.aside import is_full
+
+    if isinstance(error, CompressorError) or not is_full(error):
         return error
     full = OutputError("No space left on a disk.", "Free some. Temporary files go where TMPDIR says.")
     full.__cause__ = error

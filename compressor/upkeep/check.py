@@ -28,7 +28,6 @@ from compressor.upkeep.home import labels_of
 from compressor.upkeep.lineup import Entrant, line_up
 
 Report = Mapping[str, Any]
-TOKENIZER = "tokenizer_config.json"
 
 
 @dataclass(frozen=True)
@@ -103,10 +102,11 @@ def check(request: CheckRequest, listen: Listener = ignore, budget: Budget | Non
         if request.teacher is not None:
             found = replace(found, teacher=_teacher(request.teacher, task, Path(aside), listen))
         loading = evidence.loads(found)
+        tokenizer = evidence.json_file(request.folder, gates.TOKENIZER_CONFIG) or {}
         rows = (
             files,
             gates.labels(manifest, config, labels_of(config or {}), found.report),
-            gates.consistent(manifest, found.report, found.why, evidence.json_file(request.folder, TOKENIZER) or {}),
+            gates.consistent(manifest, found.report, found.why, tokenizer),
             loading,
             evidence.parity(found),
             merit.score(found, baseline, request.max_drop),

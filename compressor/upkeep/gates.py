@@ -23,7 +23,7 @@ from compressor.upkeep import past
 Status = Literal["PASS", "FAIL", "SKIP"]
 Report = Mapping[str, Any]
 
-_TOKENIZER = "tokenizer_config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 _NO_SHARES = ("spearman", "similarity_spearman")
 """Metrics that are shown as plain numbers; ``evaluation.metrics.TITLES`` knows it too, but not on the base install."""
 
@@ -124,7 +124,7 @@ def _stated_twice(
     data, there, said = report["data"], manifest.settings, "the report"
     task = next(task for task in TASKS.values() if task.kind == manifest.kind)
     yield "outputs", manifest.outputs, task.outputs, f"every model for {task.name}"
-    yield "truncation_side", manifest.truncation_side, tokenizer.get("truncation_side", "right"), _TOKENIZER
+    yield "truncation_side", manifest.truncation_side, tokenizer.get("truncation_side", "right"), TOKENIZER_CONFIG
     if "max_length" in data:
         yield "max_length", manifest.max_length, data["max_length"], said
     if "pairs" in data and "pairs" in there:
