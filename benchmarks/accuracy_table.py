@@ -40,7 +40,8 @@ def render(parts: Sequence[Any], datasets: Sequence[Any], units: Iterable[Any], 
         if part.complete and len(done) < len(mine):
             lines += [f"{len(done)} of {len(mine)} runs are measured.", ""]
         if done:
-            lines += [_effort(part, datasets), "", _HEADER, *_rows(done, part, results), "", *_means(mine, results), ""]
+            lines += [_effort(part, datasets), "", *_known(done, results), _HEADER, *_rows(done, part, results), ""]
+            lines += [*_means(mine, results), ""]
     return "\n".join(lines)
 
 
@@ -70,6 +71,14 @@ def _effort(part: Any, datasets: Sequence[Any]) -> str:
         if name in PRESETS and "intermediate_epochs" in PRESETS[name].values
     )
     return f"Epochs of teacher and student: {shown}{''.join(first)}."
+
+
+def _known(done: Sequence[Any], results: Mapping[str, Any]) -> list[str]:
+    """How well each teacher knows its training texts, where that decided how its student was taught."""
+    ratios = {unit.dataset.name: ratio for unit in done if (ratio := results[unit.name].get("familiarity"))}
+    shown = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+    told = "Entropy of the teacher's answers about training texts over that about validation texts"
+    return [f"{told} ([what it decides](training.md#other-texts-in-every-epoch)): {shown}.", ""] if shown else []
 
 
 def _line(where: str, variant: str, found: Sequence[Mapping[str, Any]], goal: float | None) -> str:

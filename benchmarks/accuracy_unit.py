@@ -21,6 +21,7 @@ import numpy as np
 
 from compressor import answers, delivery, enriching, environment, lesson, practice
 from compressor.evaluation.verdict import non_inferiority
+from compressor.familiarity import familiarity
 from compressor.graph.export import export_onnx
 from compressor.graph.parity import parity_batches, text_batches
 from compressor.graph.quantize import quantize_onnx
@@ -50,10 +51,14 @@ def run(flags: dict[str, Any], teacher_seed: int, target: str, keep: Path | None
     before = recipe.model_copy(update={"seed": teacher_seed})
     candidate = lesson.find_teacher(before, journal)
     candidate, material = lesson.read_material(before, candidate, journal)
-    before, recipe = (enriching.settle(asked, material.corpus) for asked in (before, recipe))
     tutor, _ = lesson.teach_teacher(before, candidate, material, journal)
+    before = enriching.settle(before, tutor, material, journal)
+    recipe = before.model_copy(update={"seed": recipe.seed})
     material = enriching.extend(before, candidate, tutor, material, journal)
     heard = lesson.ask_teacher(before, tutor, material, journal)
+    # Only ours is decided by it; a pass for each of the others would be for nothing.
+    is_ours = recipe.distill.preset == "default" and "augment" not in flags
+    known = familiarity(tutor, material.tokenized, recipe.device).ratio if is_ours else None
     taught = time.monotonic()
     pupil, curve = practice.teach_student(recipe, tutor, material, heard, journal)
     trained = time.monotonic()
@@ -107,6 +112,7 @@ def run(flags: dict[str, Any], teacher_seed: int, target: str, keep: Path | None
         "rows": len(labels),
         "difference": [verdict.difference.estimate, verdict.difference.low, verdict.difference.high],
         "decision": verdict.decision,
+        "familiarity": known,
         "validation": [row.get("accuracy") for row in curve.evaluations],
         "steps": curve.steps[-1] if curve.steps else 0,
         "parameters": sum(weight.numel() for weight in pupil.model.parameters()),

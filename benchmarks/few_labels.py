@@ -120,8 +120,8 @@ def run(dataset: str, variant: str, seed: int, arguments: argparse.Namespace) ->
     with quiet():
         candidate = lesson.find_teacher(recipe, journal)
         candidate, material = lesson.read_material(recipe, candidate, journal)
-        recipe = enriching.settle(recipe, material.corpus)
         tutor, _ = lesson.teach_teacher(recipe, candidate, material, journal)
+        recipe = enriching.settle(recipe, tutor, material, journal)
         labelled = material.tokenized
         material = enriching.extend(recipe, candidate, tutor, material, journal)
         cache = recipe.cache_dir.expanduser()

@@ -4,8 +4,8 @@ The teacher is trained, and everything is judged, on the labelled rows as they a
 the student changes: its token ids have a fingerprint of their own, which names the soft labels and the trainings too.
 
 A student that never reads the same text twice, and always as its teacher read it, learns the teacher's function rather
-than its answers by heart (Beyer et al. 2022, https://arxiv.org/abs/2106.05237): where nothing else is asked for, every
-epoch has other copies and nothing is dropped.
+than its answers by heart (Beyer et al. 2022, https://arxiv.org/abs/2106.05237): where the teacher itself knows its
+training texts by heart, and nothing else is asked for, every epoch has other copies and nothing is dropped.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from compressor import augmentation, data, kept, teacher
 from compressor.aside import one_at_a_time
 from compressor.errors import RecipeError, UserError
 from compressor.events import Note
+from compressor.familiarity import familiarity
 from compressor.report import words
 from compressor.training.engine import arithmetic, resolve_device
 from compressor.training.masking import mask_token_of
@@ -44,7 +45,13 @@ MOST_TEXTS = 20_000
 """Of a training split whose texts are altered without being asked: the gain was measured on 8,500 to 15,000."""
 
 LEAST_EPOCHS = 6
-"""Of a training whose texts are altered without being asked: the gain was measured with 6 to 10, and 5 were a loss."""
+"""Of a training whose texts are altered without being asked: the gain was measured with 6 to 10."""
+
+BY_HEART = 0.85
+"""Texts are altered without being asked where the teacher's familiarity with them is below this.
+
+At 0.51 to 0.75 copies were worth up to two points, at 0.99 they cost two to three (docs/accuracy.md).
+"""
 
 NEIGHBOURS, MASKED = "neighbours in the word embeddings", "the masked-language-model head"
 _SHARES = {NEIGHBOURS: 0.4, MASKED: 0.15}
@@ -66,16 +73,24 @@ def is_wanted(recipe: Recipe) -> bool:
     return recipe.data.unlabelled is not None or _count(recipe) > 0
 
 
-def settle(recipe: Recipe, corpus: Corpus) -> Recipe:
-    """Decide what the recipe leaves to the data.
+def settle(recipe: Recipe, tutor: Teacher, material: Material, listen: Listener) -> Recipe:
+    """Decide what the recipe leaves to the data and the teacher.
 
     A copy of each text for every epoch after the first, where that was found to help; dropout where there are none.
+
+    Args:
+        recipe: As it was asked for.
+        tutor: The teacher as it teaches.
+        material: The labelled rows.
+        listen: Told of what decided.
     """
     count, dropout = recipe.data.augment, recipe.distill.dropout
     if count is None:
-        split = corpus.splits["train"]
+        count = _unasked(recipe, tutor.task.kind)
+        split = material.corpus.splits["train"]
         is_measured = not split.pairs and len(split.texts) <= MOST_TEXTS
-        count = _unasked(recipe, corpus.task.kind) if is_measured else 0
+        if not is_measured or (count > 0 and not _by_heart(recipe, tutor, material, listen)):
+            count = 0
     return recipe.model_copy(
         update={
             "data": recipe.data.model_copy(update={"augment": count}),
@@ -108,6 +123,12 @@ def _unasked(recipe: Recipe, kind: Kind) -> int:
     if learning.epochs < LEAST_EPOCHS or recipe.student.trim_vocab is not None:
         return 0
     return math.ceil(learning.epochs) - 1
+
+
+def _by_heart(recipe: Recipe, tutor: Teacher, material: Material, listen: Listener) -> bool:
+    found = familiarity(tutor, material.tokenized, recipe.device, listen)
+    listen(Note(words.by_heart(found.known, found.unknown, is_altered=found.ratio < BY_HEART)))
+    return found.ratio < BY_HEART
 
 
 def check(recipe: Recipe, facts: TeacherFacts) -> None:
@@ -192,7 +213,7 @@ def in_words(recipe: Recipe, kind: Kind) -> Iterator[str]:
     if count > 0:
         copies = f"{count} altered cop{'y' if count == 1 else 'ies'} of each training text"
         yield f"{copies}, labelled by the teacher alone" + (
-            f", if these are up to {MOST_TEXTS:,} and no pairs" if is_open else ""
+            f", if the teacher knows them by heart, and they are up to {MOST_TEXTS:,} and no pairs" if is_open else ""
         )
 
 

@@ -71,9 +71,9 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
 
     with journal.stage("data", candidate.data_name), processes.in_turn():
         candidate, material = lesson.read_material(recipe, candidate, journal)
-        recipe = enriching.settle(recipe, material.corpus)
 
     tutor, tutor_curve = lesson.teach_teacher(recipe, candidate, material, journal)
+    recipe = enriching.settle(recipe, tutor, material, journal)
 
     if enriching.is_wanted(recipe):
         with (

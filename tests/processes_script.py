@@ -14,6 +14,7 @@ from compressor.answers import Answers
 from compressor.architectures import architecture_of
 from compressor.artifacts import Teacher
 from compressor.events import Progress, ignore
+from compressor.familiarity import familiarity
 from compressor.recipe import DistillRecipe, PruneRecipe, StudentRecipe
 from compressor.slimming.plan import choice_for
 from compressor.student import build_student
@@ -68,6 +69,8 @@ def stop(event):
 def all_of_it(folder):
     """Every recipe; and one with dropout, whole and interrupted. The same weights have to be in all processes."""
     told = {"count": processes.here().count, "alike": {}, "losses": {}, "scores": {}}
+    known = familiarity(teacher(0.0), DATA, "cpu")
+    told["familiarity"] = processes.gathered([known.known, known.unknown])
     found = {}
     for name in [name for name in RECIPES if name != SAVED]:
         found[name], curve = taught(name, folder)

@@ -14,6 +14,7 @@ import torch
 from compressor import compress, enriching, lesson, practice, trimming
 from compressor.answers import IGNORED
 from compressor.cli import main
+from compressor.familiarity import familiarity
 from compressor.journal import Journal
 from compressor.lesson import Candidate, Material
 from compressor.recipe import DistillRecipe, Recipe, build, read
@@ -112,6 +113,12 @@ def test_what_students_are_judged_by_is_answered_in_fp32(tmp_path: Path) -> None
     assert np.allclose(full["train"], half["train"], atol=0.05)
 
 
+@pytest.fixture
+def by_heart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count every teacher as one that knows its training texts by heart: tiny ones have learnt nothing."""
+    monkeypatch.setattr(enriching, "BY_HEART", np.inf)
+
+
 def settled(tmp_path: Path, kind: Kind = "single-label", *, pairs: bool = False, **flags: Any) -> tuple[Any, Any]:
     if "trim-vocab" in flags:
         teacher = tiny_tokenizers.teacher_folder(tmp_path / "teacher", "WordPiece")
@@ -120,13 +127,15 @@ def settled(tmp_path: Path, kind: Kind = "single-label", *, pairs: bool = False,
     data = tiny_data.write(kind, tmp_path / "data", train=48, pairs=pairs)
     recipe = recipe_of(teacher, data, tmp_path, kind, **{"epochs": 6.0, **flags})
     journal = Journal(lambda event: None)
-    _, material = lesson.read_material(recipe, lesson.find_teacher(recipe, journal), journal)
-    found = enriching.settle(recipe, material.corpus)
-    assert enriching.settle(found, material.corpus) == found
+    candidate, material = lesson.read_material(recipe, lesson.find_teacher(recipe, journal), journal)
+    tutor, _ = lesson.teach_teacher(recipe, candidate, material, journal)
+    found = enriching.settle(recipe, tutor, material, journal)
+    assert enriching.settle(found, tutor, material, journal) == found
     return found.data.augment, found.distill.dropout
 
 
-def test_every_epoch_has_other_copies_and_nothing_is_dropped_where_texts_have_one_label(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("by_heart")
+def test_every_epoch_has_other_copies_and_nothing_is_dropped_where_the_teacher_knows_its_texts(tmp_path: Path) -> None:
     assert settled(tmp_path / "usual") == (5, False)
     assert settled(tmp_path / "part", epochs=6.5) == (6, False)
     assert settled(tmp_path / "few", epochs=5.0) == (0, True)
@@ -135,6 +144,24 @@ def test_every_epoch_has_other_copies_and_nothing_is_dropped_where_texts_have_on
     assert settled(tmp_path / "neither", augment=0, dropout=False) == (0, False)
 
 
+def test_copies_are_made_where_the_teacher_is_surer_of_its_training_texts_than_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(
+        tiny.teacher_folder(tmp_path / "teacher"), tiny_data.write("single-label", tmp_path / "data", train=48),
+        tmp_path, "single-label", epochs=6.0,
+    )  # fmt: skip
+    heard: list[Any] = []
+    candidate, material = lesson.read_material(recipe, lesson.find_teacher(recipe, heard.append), heard.append)
+    tutor, _ = lesson.teach_teacher(recipe, candidate, material, Journal(heard.append))
+    ratio = familiarity(tutor, material.tokenized, "cpu").ratio
+    for limit, count, said in ((ratio * 1.01, 5, "knows its"), (ratio * 0.99, 0, "does not know")):
+        monkeypatch.setattr(enriching, "BY_HEART", limit)
+        assert enriching.settle(recipe, tutor, material, heard.append).data.augment == count
+        assert said in heard[-1].text
+
+
+@pytest.mark.usefixtures("by_heart")
 def test_what_the_data_settled_is_left_to_them_again_in_the_recipe_of_the_run(tmp_path: Path) -> None:
     teacher = tiny.teacher_folder(tmp_path / "teacher")
     data = tiny_data.write("single-label", tmp_path / "data", train=48)
@@ -161,12 +188,14 @@ def test_what_the_data_settled_is_left_to_them_again_in_the_recipe_of_the_run(tm
         ("feature-extraction", {}),
     ],
 )
+@pytest.mark.usefixtures("by_heart")
 def test_elsewhere_students_learn_from_the_texts_alone_with_dropout(
     tmp_path: Path, kind: Kind, flags: dict[str, Any]
 ) -> None:
     assert settled(tmp_path, kind, **flags) == (0, True)
 
 
+@pytest.mark.usefixtures("by_heart")
 def test_many_texts_are_altered_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(enriching, "MOST_TEXTS", 47)
     assert settled(tmp_path / "many") == (0, True)

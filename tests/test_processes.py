@@ -124,6 +124,11 @@ def test_their_soft_labels_are_bit_for_bit_those_of_one_process(one: Path, two: 
         )
 
 
+def test_what_the_teacher_knows_by_heart_is_the_same_for_all(one: Path, two: Path) -> None:
+    mine, other = told(two)["familiarity"]
+    assert mine == other == pytest.approx(told(one)["familiarity"][0], rel=1e-6)
+
+
 @pytest.mark.parametrize("name", ["plain", "accumulated", "hints and pruned heads"])
 def test_without_dropout_they_learn_what_one_process_learns(name: str, one: Path, two: Path) -> None:
     np.testing.assert_allclose(told(two)["losses"][name], told(one)["losses"][name], rtol=1e-3)

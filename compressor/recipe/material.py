@@ -82,8 +82,8 @@ class DataRecipe(Section):
         ge=0,
         description="Altered copies of each training text, labelled by the teacher alone; an epoch has the text or one "
         "of them. Words are replaced by what the teacher's own masked-language-model head proposes, or by near ones in "
-        "its embeddings. Default: one for every epoch after the first, for up to 20,000 texts with one label each and "
-        "6 epochs or more; 0 otherwise, and with a preset or --trim-vocab.",
+        "its embeddings. Default: one for every epoch after the first, for up to 20,000 texts with one label each that "
+        "the teacher knows by heart, and 6 epochs or more; 0 otherwise, and with a preset or --trim-vocab.",
     )
     validation_fraction: Annotated[float, Flag("validation-fraction")] = Field(
         default=0.1, gt=0, lt=0.5, description="Share of the training rows held out where there is no validation split."

@@ -112,6 +112,20 @@ def addition(part: Mapping[str, Any]) -> str:
     )
 
 
+def by_heart(known: float, unknown: float, *, is_altered: bool) -> str:
+    """What a teacher's uncertainty decided about the texts that its student reads.
+
+    Args:
+        known: Mean entropy of its answers about training texts, in nats.
+        unknown: About validation texts.
+        is_altered: Whether the student reads altered copies of the training texts.
+    """
+    entropies = f"entropy of its answers {known:.3g} nats, and {unknown:.3g} about validation texts"
+    if is_altered:
+        return f"The teacher knows its training texts by heart ({entropies}): every epoch has other copies of them."
+    return f"The teacher does not know its training texts by heart ({entropies}): every epoch has them as they are."
+
+
 def vocabulary(found: Mapping[str, Any]) -> str:
     """What was taken out of a vocabulary, and what that changes.
 
