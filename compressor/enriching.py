@@ -213,7 +213,7 @@ def in_words(recipe: Recipe, kind: Kind) -> Iterator[str]:
     if count > 0:
         copies = f"{count} altered cop{'y' if count == 1 else 'ies'} of each training text"
         yield f"{copies}, labelled by the teacher alone" + (
-            f", if the teacher knows them by heart, and they are up to {MOST_TEXTS:,} and no pairs" if is_open else ""
+            f", if these are up to {MOST_TEXTS:,}, no pairs, and known to it by heart" if is_open else ""
         )
 
 
