@@ -241,7 +241,8 @@ def render(results: Mapping[str, Any]) -> str:
             )
     lines += [
         "",
-        f"On {page.machines(_placed(results))}; {page.int8_form(results.values())}. The commands:",
+        f"On {page.machines(_placed(results))}; {page.int8_form(results.values())}, the default of that day. "
+        "The commands:",
         "",
         "```",
         *(results[name]["command"] for name in TASKS if name in results),

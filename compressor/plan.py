@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,9 +18,13 @@ from compressor.lesson import default_output, find_teacher, plan_student
 
 if TYPE_CHECKING:
     from compressor.recipe import Recipe
+    from compressor.recipe.shipping import QuantizeMode
 
-INT8_OVERHEAD = 1.02
-"""Scales and graph of an int8 file, beside one byte per weight."""
+_BYTES: Mapping[QuantizeMode, tuple[str, float]] = {
+    **dict.fromkeys(("smooth", "per-token", "dynamic", "static"), ("int8", 1.02)),
+    "fp16": ("fp16", 2.01),
+}
+"""Of a weight, with scales and graph. Where 4 bits are for the products alone, the size depends on the shape."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +49,14 @@ class Plan:
     layer_map: tuple[int, ...]
     teacher_parameters: int
     student_parameters: int
-    quantize: bool
+    quantize: QuantizeMode | None
     sparsity: float
     flops: tuple[tuple[int, int, int], ...]
     output_dir: Path
     chosen_by_trying: bool = False
     trials: int | None = None
     added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
 
     def lines(self) -> list[tuple[str, str]]:
         """Say it in words: (topic, text) pairs."""
@@ -73,8 +79,11 @@ class Plan:
         ]
         if self.trials:
             rows.append(("tuning", f"{self.trials} short trials of learning rate, temperature and loss weights first"))
-        if self.quantize:
-            rows.append(("int8 file", f"about {_megabytes(INT8_OVERHEAD * self.student_parameters)}"))
+        if self.quantize is not None and self.quantize in _BYTES:
+            precision, size = _BYTES[self.quantize]
+            rows.append((f"{precision} file", f"about {_megabytes(size * self.student_parameters)}"))
+        elif self.quantize:
+            rows.append(("smaller file", self.quantize))
         if self.sparsity:
             rows.append(("pruning", f"{self.sparsity:.0%} of the encoder's linear weights become zero"))
         rows += [
@@ -84,6 +93,8 @@ class Plan:
             )
             for length, teacher, student in self.flops
         ]
+        if self.removed:
+            rows.append(("removed", f"{' and '.join(self.removed)}; sizes and FLOPs are those before that"))
         return [*rows, ("output", str(self.output_dir))]
 
 
@@ -115,7 +126,7 @@ def plan(recipe: Recipe, listen: Listener = ignore) -> Plan:
         layer_map=layer_map,
         teacher_parameters=candidate.facts.parameters,
         student_parameters=candidate.facts.parameters - removed,
-        quantize=recipe.quantize.enabled,
+        quantize=recipe.quantize.mode if recipe.quantize.enabled else None,
         sparsity=recipe.prune.sparsity,
         flops=tuple(
             (
@@ -129,4 +140,16 @@ def plan(recipe: Recipe, listen: Listener = ignore) -> Plan:
         chosen_by_trying=recipe.student.layer_selection == "auto",
         trials=recipe.tune.trials,
         added=tuple(in_words(recipe, candidate.facts.task.kind)),
+        removed=tuple(_removed(recipe)),
     )
+
+
+def _removed(recipe: Recipe) -> Iterator[str]:
+    """What makes the student smaller still, by as much as only the training will tell."""
+    for share, what in ((recipe.prune.heads, "heads"), (recipe.prune.ffn, "feed-forward neurons")):
+        if share:
+            yield f"{share:.0%} of the {what}"
+    if recipe.prune.target_speedup:
+        yield f"heads and neurons until it is {recipe.prune.target_speedup:g} times as fast"
+    if recipe.student.trim_vocab:
+        yield "pieces that no text needs"

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from compressor import benchmark
@@ -447,19 +449,33 @@ def test_the_command_ends_with_2_where_nothing_was_checked(tmp_path, capsys):
     assert "is not a folder" in capsys.readouterr().err
 
 
-def test_the_base_install_checks_a_folder(folder, tmp_path):
-    data = checked.write_texts(tmp_path / "test.csv")
+def in_the_base_install(*arguments):
     absent = ["torch", "transformers", "datasets", "onnx", "onnxscript", "onnx_ir", "scipy", "sklearn", "pyarrow"]
     absent += ["psutil", "jinja2", "tomli_w", "accelerate", "safetensors", "huggingface_hub", "jaxtyping"]
     code = f"import sys; sys.modules.update(dict.fromkeys({absent})); from compressor.cli import main; sys.exit(main(sys.argv[1:]))"
-    baseline = checked.write(tmp_path / "out now")
-    arguments = ["check", str(folder), "--data", str(data), "--no-timing", "--quiet", "--teacher", str(baseline)]
-    ended = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
         check=False,
         capture_output=True,
         text=True,
         env={**os.environ, "COLUMNS": "200"},
     )
+
+
+def test_the_base_install_checks_a_folder(folder, tmp_path):
+    data = checked.write_texts(tmp_path / "test.csv")
+    baseline = checked.write(tmp_path / "out now")
+    ended = in_the_base_install("check", folder, "--data", data, "--no-timing", "--quiet", "--teacher", baseline)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "100.0% on 60 rows" in ended.stdout
+
+
+def test_what_the_base_install_cannot_do_is_the_users_error_and_no_failed_model(folder, tmp_path):
+    pq.write_table(pa.table({"text": ["fine", "dull"], "label": ["positive", "negative"]}), tmp_path / "test.parquet")
+    for data, missing in ((tmp_path / "test.parquet", "pyarrow"), ("some/dataset", "huggingface_hub")):
+        ended = in_the_base_install("check", folder, "--data", data, "--no-timing")
+        assert ended.returncode == 2
+        assert f"This install cannot read {data}: {missing} not found." in ended.stderr
+    ended = in_the_base_install("bench", folder)
+    assert ended.returncode == 2
+    assert "cannot make them: torch" in ended.stderr

@@ -21,7 +21,7 @@ from compressor.errors import ParityError
 from compressor.events import Listener, Note, StageStarted, Warned
 from compressor.recipe import Recipe
 from compressor.runtime import Predictor
-from tests import deployed, tiny
+from tests import deployed, tiny, tiny_tokenizers
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "transformers", "datasets", "onnx", "onnxruntime", "numpy", "compressor.pipeline")
@@ -164,6 +164,31 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert "output exported/teacher-2l" in told
     assert pipeline.recipes == []
     assert {path.name for path in tmp_path.iterdir()} <= {"teacher", "reviews.csv", "cache"}
+
+
+def test_a_plan_says_what_its_sizes_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_tokenizers.teacher_folder(tmp_path / "teacher", "WordPiece")
+    (tmp_path / "reviews.csv").write_text("text,label\nfine,positive\ndull,negative\n")
+    usual = "--teacher ./teacher --data reviews.csv --layers 1 --quantize --cache-dir cache --dry-run"
+    told = {}
+    for name, more in (
+        ("int8", ""),
+        ("fp16", "--quantize-mode fp16 --prune-ffn 0.75 --prune-heads 0.5"),
+        ("int4", "--quantize-mode weight-only-int4 --target-speedup 8 --trim-vocab train"),
+    ):
+        assert main(f"{usual} {more}".split()) == 0
+        told[name] = " ".join(capsys.readouterr().out.split())
+    assert "removed" not in told["int8"]
+    assert "fp16 file about" in told["fp16"]
+    assert (
+        "removed 50% of the heads and 75% of the feed-forward neurons; sizes and FLOPs are those before" in told["fp16"]
+    )
+    assert "smaller file weight-only-int4" in told["int4"]
+    assert "removed heads and neurons until it is 8 times as fast and pieces that no text needs;" in told["int4"]
+    assert "int8 file" not in told["fp16"] + told["int4"]
 
 
 # --- exit codes -----------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def told_rounds(answers: Mapping[Contestant, Sequence[Answer]], least: int, most
     if done > least:
         return [
             f"{done} rounds in place of {least}, until every ratio at one text of its own length was known to "
-            f"±{100 * WIDTH:.1f}%, or to a tenth of itself. Only the width of the intervals decided."
+            f"±{100 * WIDTH:.1f}%, or a large one to a tenth of its logarithm. Only the width of the intervals decided."
         ]
     return []
 

@@ -32,13 +32,15 @@ INTERRUPTED = 130
 _HELP = """Turn a fine-tuned encoder into a small, verified ONNX student.
 
 Loads the teacher (and fine-tunes it first where it has no head for the task),
-distils a student that starts from every other teacher layer, exports it to
-ONNX, and reports accuracy and latency against the teacher.
+distils a student that starts from layers spaced over its teacher's, exports it
+to ONNX, and reports accuracy and latency against the teacher.
 
     compress --teacher bert-base --layers 6 --quantize
 
     compress --teacher ./my-bert --data reviews/ --layers 6 --prune 0.4 \\
         --quantize --output-dir exported/reviews
+
+With --debug, any command prints the traceback of an error.
 """
 
 
@@ -275,7 +277,7 @@ def predict(
         folder: A folder that compress has written.
         texts: Texts; none reads standard input, one text a line. Pairs, or questions with contexts, have a tab between
             the two.
-        model: fp32 or int8. Default: what the manifest names.
+        model: fp32, int8, fp16 or int4, as the folder has it, or an ONNX file. Default: what the manifest names.
         provider: Execution provider of onnxruntime.
         threads: Threads to use. Default: the cores this process may use.
         json: One JSON object per text, with the scores of all labels.

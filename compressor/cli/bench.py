@@ -62,11 +62,12 @@ def bench(
     from compressor.cli import render
     from compressor.cli.flags import section
     from compressor.cli.install import need_training_install
+
+    need_training_install()
     from compressor.recipe import BenchmarkRecipe, DataRecipe
     from compressor.upkeep.bench import BenchRequest
     from compressor.upkeep.bench import bench as measure
 
-    need_training_install()
     if not places:
         raise RecipeError("Nothing to measure.", "Name one or more folders: compress bench exported/a exported/b.")
     request = BenchRequest(

@@ -69,7 +69,8 @@ class DataRecipe(Section):
     doc_stride: Annotated[int, Flag("doc-stride")] = Field(
         default=128,
         ge=0,
-        description="Tokens that two windows of a long context share, for question answering.",
+        description="Tokens that two windows of a long context share, for question answering; and of a long text, for "
+        "token classification in the deployed model.",
     )
     unlabelled: Annotated[str | None, Flag("unlabelled")] = Field(
         default=None,

@@ -134,7 +134,13 @@ def _read(request: CheckRequest, manifest: Manifest, task: Task, *, whole: bool)
         )
     recipe, seed = _run_recipe(request.data, report)
     known = report["data"]["fingerprint"] if report else None
-    held = data.read_held_out(recipe, request.data.source, manifest.labels, seed, task=task, fingerprint=known)
+    try:
+        held = data.read_held_out(recipe, request.data.source, manifest.labels, seed, task=task, fingerprint=known)
+    except ModuleNotFoundError as error:  # of a hub dataset, or of Parquet
+        raise UserError(
+            f"This install cannot read {request.data.source}: {error.name} not found.",
+            "Give CSV, TSV or JSONL, or install the training part: pip install '.[train]' in a checkout.",
+        ) from error
     return replace(found, held=held, seed=seed)
 
 
