@@ -54,11 +54,11 @@ def run(flags: dict[str, Any], teacher_seed: int, target: str, keep: Path | None
     tutor, _ = lesson.teach_teacher(before, candidate, material, journal)
     before = enriching.settle(before, tutor, material, journal)
     recipe = before.model_copy(update={"seed": recipe.seed})
-    material = enriching.extend(before, candidate, tutor, material, journal)
-    heard = lesson.ask_teacher(before, tutor, material, journal)
     # Only ours is decided by it; a pass for each of the others would be for nothing.
     is_ours = recipe.distill.preset == "default" and "augment" not in flags
     known = familiarity(tutor, material.tokenized, recipe.device).ratio if is_ours else None
+    material = enriching.extend(before, candidate, tutor, material, journal)
+    heard = lesson.ask_teacher(before, tutor, material, journal)
     taught = time.monotonic()
     pupil, curve = practice.teach_student(recipe, tutor, material, heard, journal)
     trained = time.monotonic()

@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -137,6 +138,18 @@ def full_disk_explained(place: Path, flag: str) -> Iterator[None]:
             f"No space left on the disk of {place}.",
             f"Free some and give the same command again: it continues. Or choose another {flag}.",
         ) from error
+
+
+@contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """Give a temporary folder that is gone afterwards.
+
+    Raises:
+        OutputError: No space is left there.
+    """
+    ground = Path(tempfile.gettempdir())
+    with full_disk_explained(ground, "TMPDIR"), tempfile.TemporaryDirectory(prefix=f"compressor-{name}-") as place:
+        yield Path(place)
 
 
 def is_full(error: BaseException) -> bool:

@@ -31,7 +31,7 @@ from compressor.training.objectives import asks_teacher
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from compressor.artifacts import Corpus, Teacher
+    from compressor.artifacts import Corpus, Teacher, Tokenized
     from compressor.events import Listener
     from compressor.lesson import Candidate, Material
     from compressor.recipe import Recipe
@@ -186,7 +186,7 @@ def extend(recipe: Recipe, candidate: Candidate, tutor: Teacher, material: Mater
         return material
     corpus, tokenized = material.corpus, material.tokenized
     if _count(recipe) > 0:
-        copies, method = _copies(recipe, candidate, tutor, corpus, tokenized.max_length, listen)
+        copies, method = _copies(recipe, candidate, tutor, corpus, tokenized, listen)
         origins = np.repeat(np.arange(len(corpus.splits["train"].texts)), _count(recipe)).tolist()
         corpus = data.add(corpus, copies, "augmented", f"{_count(recipe)} copies each, by {method}", origins)
     for part in corpus.added.parts if corpus.added is not None else ():
@@ -218,7 +218,7 @@ def in_words(recipe: Recipe, kind: Kind) -> Iterator[str]:
 
 
 def _copies(
-    recipe: Recipe, candidate: Candidate, tutor: Teacher, corpus: Corpus, max_length: int, listen: Listener
+    recipe: Recipe, candidate: Candidate, tutor: Teacher, corpus: Corpus, tokenized: Tokenized, listen: Listener
 ) -> tuple[list[data.Row], str]:
     """Make the copies, or read those that an earlier run has made."""
     path = kept.place(
@@ -227,9 +227,8 @@ def _copies(
         {
             "augmentation": _FORMAT,
             "teacher": [tutor.fingerprint, candidate.facts.fingerprint],
-            "data": corpus.fingerprint,
+            "data": [corpus.fingerprint, tokenized.fingerprint],
             "copies": _count(recipe),
-            "length": max_length,
             "precision": recipe.distill.precision,
             "seed": recipe.seed,
         },
@@ -239,7 +238,7 @@ def _copies(
             stored = json.loads(path.read_text(encoding="utf-8"))
             return [tuple(row) for row in stored["rows"]], str(stored["method"])
         except (OSError, ValueError, KeyError, TypeError):
-            rows, method = _make(recipe, candidate, tutor, corpus, max_length, listen)
+            rows, method = _make(recipe, candidate, tutor, corpus, tokenized.max_length, listen)
             _write(path, {"method": method, "rows": rows})
             return rows, method
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compressor import benchmark
+from compressor.aside import scratch
 from compressor.benchmark import MeasuredModel, TokenRows
 from compressor.events import Progress
 from compressor.graph import modes, targets
@@ -51,6 +51,7 @@ def layer_latencies(
         tokenized.splits["validation"], tokenized.input_names, material.collate.pad_token_id, tokenized.max_length
     )[:2]
     length = int(np.median(tested["length"][:]))
+    is_small = recipe.quantize.enabled
     plan = targets.first_plan(recipe.quantize.mode, recipe.quantize.target)
 
     def write(model: Model, path: Path, quantized: bool) -> None:
@@ -65,12 +66,12 @@ def layer_latencies(
             small.replace(path)
 
     def measure(asked: Sequence[Point]) -> tuple[Mapping[Point, float], float]:
-        with tempfile.TemporaryDirectory(prefix="compressor-latencies-") as place:
-            files = {TEACHER: Path(place) / "teacher.onnx"}
+        with scratch("latencies") as place:
+            files = {TEACHER: place / "teacher.onnx"}
             write(tutor.model, files[TEACHER], quantized=False)
             for done, point in enumerate(asked, 1):
-                files[point.name] = Path(place) / f"{point.name}.onnx"
-                write(specimen(pupil.model, tutor.architecture, point), files[point.name], recipe.quantize.enabled)
+                files[point.name] = place / f"{point.name}.onnx"
+                write(specimen(pupil.model, tutor.architecture, point), files[point.name], is_small)
                 listen(Progress("latencies", done, len(asked), {}))
             timed = benchmark.measure(
                 [MeasuredModel(name, "onnx", path, providers=("cpu",)) for name, path in files.items()],
@@ -92,7 +93,7 @@ def layer_latencies(
     content = {
         "teacher": tutor.fingerprint,
         "length": length,
-        "quantize": recipe.quantize.model_dump(),
+        "quantize": recipe.quantize.model_dump(include={"enabled", *(("mode", "target") if is_small else ())}),
         "opset": recipe.export.opset,
         "threads": recipe.benchmark.threads,
     }

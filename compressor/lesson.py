@@ -100,10 +100,12 @@ def find_teacher(recipe: Recipe, listen: Listener) -> Candidate:
 
 def _check_teaching(recipe: Recipe, facts: TeacherFacts) -> None:
     """Make sure of what the training would refuse, before anything is trained."""
-    if recipe.prune.heads or recipe.prune.ffn or recipe.prune.target_speedup:
+    if recipe.prune.is_slim:
         check_family(facts.architecture)
     check_teachable(facts.task.kind, recipe.distill)
-    check_hints(recipe.distill, facts.task, facts.config.num_hidden_layers, facts.labels)
+    config = facts.config
+    width = getattr(config, "true_hidden_size", config.hidden_size)  # MobileBERT's bottleneck
+    check_hints(recipe.distill, facts.task, config.num_hidden_layers, width, facts.labels)
 
 
 def plan_student(recipe: Recipe, facts: TeacherFacts) -> tuple[int, tuple[int, ...]]:

@@ -15,6 +15,7 @@ from compressor.enriching import in_words
 from compressor.events import Listener, ignore
 from compressor.heads import build
 from compressor.lesson import default_output, find_teacher, plan_student
+from compressor.slimming.widths import NEURON_COUNTS
 
 if TYPE_CHECKING:
     from compressor.recipe import Recipe
@@ -116,7 +117,8 @@ def plan(recipe: Recipe, listen: Listener = ignore) -> Plan:
     layer = skeleton.get_submodule(candidate.facts.architecture.layers).get_submodule("0")
     left_out = 0 if candidate.facts.architecture.shared else config.num_hidden_layers - count
     removed = left_out * sum(parameter.numel() for parameter in layer.parameters())
-    flops = partial(encoder_flops, hidden=config.hidden_size, intermediate=config.intermediate_size, batch_size=1)
+    neurons = next(getattr(config, name) for name in NEURON_COUNTS if hasattr(config, name))
+    flops = partial(encoder_flops, hidden=config.hidden_size, intermediate=neurons, batch_size=1)
     return Plan(
         teacher=candidate.checkpoint.name,
         has_head=candidate.facts.has_head,

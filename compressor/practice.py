@@ -49,6 +49,7 @@ def tune(
             "layers": student.plan_layers(layers, count, tutor.architecture, types),
             "seed": recipe.seed,
             "distill": recipe.distill.model_dump(exclude={"checkpoint_minutes"}),
+            **_by_forms(material),
         },
     ).with_suffix(".log")
     attempt, rows = rehearsal.attempts(
@@ -57,6 +58,7 @@ def tune(
         answers,
         material.collate,
         layers,
+        forms=material.forms,
         seed=recipe.seed,
         device=recipe.device,
         score=score_of(material, answers["validation"]),
@@ -107,7 +109,8 @@ def teach_student(
             "distill": recipe.distill.model_dump(exclude={"checkpoint_minutes"}),
             "prune": recipe.prune.model_dump(),
             **({"latencies": asdict(table)} if table else {}),
-            **({"forms": "one an epoch"} if material.forms is not None else {}),
+            **_by_forms(material),
+            **({"zeros": "of what is left"} if recipe.prune.sparsity > 0 and recipe.prune.is_slim else {}),
             **({"teacher beside": recipe.distill.precision} if in_half else {}),
         },
     )
@@ -151,6 +154,7 @@ def _choose_layers(
             "count": count,
             "seed": recipe.seed,
             "distill": recipe.distill.model_dump(exclude={"checkpoint_minutes"}),
+            **_by_forms(material),
         },
     ).with_suffix(".json")
 
@@ -162,6 +166,7 @@ def _choose_layers(
             answers,
             material.collate,
             recipe.distill,
+            forms=material.forms,
             seed=recipe.seed,
             device=recipe.device,
         )
@@ -173,3 +178,8 @@ def _choose_layers(
 
     layers = processes.by_first(found).chosen.layers
     return recipe.student.model_copy(update={"layers": layers, "layer_selection": "spaced"})
+
+
+def _by_forms(material: Material) -> dict[str, str]:
+    """What names a training, where an epoch has one of several forms of each text."""
+    return {"forms": "one an epoch"} if material.forms is not None else {}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor, nn
 
+from compressor.aside import scratch
 from compressor.events import ignore
 from compressor.recipe import DistillRecipe, PruneRecipe, StudentRecipe
 from compressor.student import build_student
@@ -19,7 +18,7 @@ from compressor.training.distill import WithSoftLabels, distill
 from compressor.training.validation import Score
 
 if TYPE_CHECKING:
-    from compressor.answers import Answers
+    from compressor.answers import Answers, Ints
     from compressor.artifacts import SplitName, Student, Teacher, Tokenized
     from compressor.training.batches import Collator
 
@@ -57,6 +56,7 @@ def rehearse(
     collate: Collator,
     recipe: DistillRecipe,
     *,
+    forms: Ints | None = None,
     seed: int,
     device: str,
 ) -> Callable[[tuple[int, ...]], nn.Module]:
@@ -68,13 +68,14 @@ def rehearse(
         answers: The teacher's.
         collate: Pads a list of rows to one batch.
         recipe: Losses, batch size and learning rate.
+        forms: As for ``distill``.
         seed: Which rows; order and dropout.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Returns:
         From teacher layers in ascending order to a student of them, in eval mode, on the CPU.
     """
-    part, heard = _part(tokenized, answers, STEPS * recipe.batch_size, seed)
+    part, heard, same = _part(tokenized, answers, forms, STEPS * recipe.batch_size, seed)
     said = answers["validation"]
     part = replace(part, splits={**part.splits, "validation": tokenized.splits["validation"].select(range(1))})
     heard["validation"] = None if said is None else said.select([0])  # nobody reads the score of this training
@@ -82,7 +83,8 @@ def rehearse(
 
     def train_briefly(layers: tuple[int, ...]) -> nn.Module:
         pupil = build_student(teacher, StudentRecipe(layers=layers), seed)
-        _train(teacher, pupil, part, heard, collate, brief, seed, device, lambda _: {tokenized.task.metric: 0.0})
+        unread = {tokenized.task.metric: 0.0}
+        _train(teacher, pupil, part, heard, same, collate, brief, seed, device, lambda _: unread)
         return pupil.model
 
     return train_briefly
@@ -95,6 +97,7 @@ def attempts(
     collate: Collator,
     layers: StudentRecipe,
     *,
+    forms: Ints | None = None,
     seed: int,
     device: str,
     score: Score,
@@ -103,21 +106,24 @@ def attempts(
 
     Args:
         teacher: As for ``distill``.
-        tokenized: At most ``TRIAL_ROWS`` of its training rows are taken, and all of its validation rows.
+        tokenized: At most ``TRIAL_ROWS`` of its training texts are taken, in all of their forms, and all of its
+            validation rows.
         answers: The teacher's.
         collate: Pads a list of rows to one batch.
         layers: Which layers the student copies.
+        forms: As for ``distill``.
         seed: Which rows; order and dropout.
         device: ``auto``, ``cpu`` or ``cuda``.
         score: Judges the answers about the validation rows.
 
     Returns:
         From a recipe, and what hears the deciding score after each epoch of the answers, to nothing; and the number of
-        training rows. A trial has ``trial_epochs`` of the recipe's epochs. An exception that the hearer raises ends it.
+        rows of an epoch. A trial has ``trial_epochs`` of the recipe's epochs. An exception that the hearer raises ends
+        it.
     """
     metric = tokenized.task.metric
-    rows = min(len(tokenized.splits["train"]), TRIAL_ROWS)
-    part, heard = _part(tokenized, answers, rows, seed)
+    part, heard, same = _part(tokenized, answers, forms, TRIAL_ROWS, seed)
+    rows = len(part.splits["train"]) if same is None else len(np.unique(same))
 
     def attempt(recipe: DistillRecipe, hear: Callable[[float], None]) -> None:
         brief = _brief(
@@ -138,7 +144,7 @@ def attempts(
             return figures
 
         pupil = build_student(teacher, layers, seed)
-        _train(teacher, pupil, part, heard, collate, brief, seed, device, judged)
+        _train(teacher, pupil, part, heard, same, collate, brief, seed, device, judged)
 
     return attempt, rows
 
@@ -149,13 +155,16 @@ def trial_epochs(epochs: float) -> float:
 
 
 def _part(
-    tokenized: Tokenized, answers: Mapping[SplitName, Answers | None], most: int, seed: int
-) -> tuple[Tokenized, dict[SplitName, Answers | None]]:
-    """Take some training rows with their answers, beside all of the other splits."""
+    tokenized: Tokenized, answers: Mapping[SplitName, Answers | None], forms: Ints | None, most: int, seed: int
+) -> tuple[Tokenized, dict[SplitName, Answers | None], Ints | None]:
+    """Take some training texts, in all of their forms, with their answers, beside all of the other splits."""
     rows, found = tokenized.splits["train"], answers["train"]
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:most])
+    texts = np.arange(len(rows)) if forms is None else np.unique(forms)
+    taken = np.random.default_rng(seed).permutation(texts)[:most]
+    chosen = np.sort(taken) if forms is None else np.flatnonzero(np.isin(forms, taken))
     part = replace(tokenized, splits={**tokenized.splits, "train": rows.select(chosen)})
-    return part, {**answers, "train": None if found is None else found.select(chosen)}
+    heard = {**answers, "train": None if found is None else found.select(chosen)}
+    return part, heard, None if forms is None else forms[chosen]
 
 
 def _brief(recipe: DistillRecipe, **changes: float | None) -> DistillRecipe:
@@ -169,14 +178,15 @@ def _train(
     pupil: Student,
     part: Tokenized,
     heard: Mapping[SplitName, Answers | None],
+    forms: Ints | None,
     collate: Collator,
     recipe: DistillRecipe,
     seed: int,
     device: str,
     score: Score,
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch("rehearsal") as folder:
         distill(
-            teacher, pupil, part, heard, collate, recipe, PruneRecipe(), seed=seed, device=device,
-            folder=Path(folder), listen=ignore, score=score, metric=part.task.metric,
+            teacher, pupil, part, heard, collate, recipe, PruneRecipe(), forms=forms, seed=seed, device=device,
+            folder=folder, listen=ignore, score=score, metric=part.task.metric,
         )  # fmt: skip

@@ -64,7 +64,8 @@ def check(recipe: Recipe, facts: TeacherFacts) -> None:
         return
     vocabulary.check(facts.tokenizer, facts.task)
     if source != TRAIN:
-        next(vocabulary.read_texts(Path(source).expanduser()), None)
+        for _ in vocabulary.read_texts(Path(source).expanduser()):
+            pass
 
 
 def prepare(

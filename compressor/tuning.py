@@ -144,6 +144,9 @@ def tune(
         epochs: Of a trial.
         seed: Of the proposals.
         listen: Receives ``Progress``, and a ``Note`` with what was chosen.
+
+    Raises:
+        DivergedError: Every trial did.
     """
     space, each = space_of(recipe, kind), math.ceil(epochs)
 
@@ -162,6 +165,11 @@ def tune(
             _try(study, space, recipe, attempt, each, seed, partial(told, done))
             finished = _finished(study)
     found = Tuning(tuple(_trial(recipe, space, item) for item in finished[:trials]), metric, rows, epochs)
+    if all(trial.pruned for trial in found.trials):
+        raise DivergedError(
+            f"All {trials} short trainings of --tune diverged: their weights are no numbers any more.",
+            f"Lower --learning-rate ({recipe.learning_rate:g} now); in half precision, try --precision fp32.",
+        )
     told(trials)
     listen(Note(describe(found)))
     return found

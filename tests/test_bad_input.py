@@ -19,7 +19,7 @@ import torch
 from onnxruntime import get_available_providers
 
 from compressor.cli import main
-from tests import deployed, tiny
+from tests import deployed, tiny, tiny_tokenizers
 from tests.hub_server import Hub
 
 ROOT = Path(__file__).parents[1]
@@ -383,6 +383,19 @@ def test_a_family_without_heads_to_cut_is_refused_by_the_plan(world: Path, capsy
     for flags in ("--prune-heads 0.5", "--prune-ffn 0.5", "--target-speedup 9"):
         assert main([*arguments(Bad("", "", f"--teacher other {flags}")), "--dry-run"]) == 2
         assert "Heads and neurons of 'mobilebert' models cannot be pruned" in capsys.readouterr().err
+
+
+def test_what_only_the_training_would_refuse_is_refused_by_the_plan(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments(Bad("", "", "--relation-weight 1 --relation-heads 7")), "--dry-run"]) == 2
+    assert "--relation-heads 7 does not divide the width 32 of teacher and student." in capsys.readouterr().err
+    tiny_tokenizers.teacher_folder(world / "pieces", "WordPiece")
+    (world / "texts").mkdir()
+    (world / "texts" / "a.txt").write_text("fine\n", encoding="utf-8")
+    (world / "texts" / "b.txt").write_bytes(b"\xff\xfe")
+    assert main([*arguments(Bad("", "", "--teacher pieces --layers 1 --trim-vocab texts")), "--dry-run"]) == 2
+    assert "b.txt cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("bad", [*TEACHER, *LAYERS, *DATA, *RECIPE, *OUTPUT], ids=lambda bad: bad.name)

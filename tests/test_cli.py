@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from compressor import recipe as recipes
+from compressor.architectures import ARCHITECTURES
 from compressor.artifacts import Run
 from compressor.cli import main
 from compressor.errors import ParityError
@@ -189,6 +190,18 @@ def test_a_plan_says_what_its_sizes_do_not_count(
     assert "smaller file weight-only-int4" in told["int4"]
     assert "removed heads and neurons until it is 8 times as fast and pieces that no text needs;" in told["int4"]
     assert "int8 file" not in told["fp16"] + told["int4"]
+
+
+@pytest.mark.parametrize("model_type", sorted(ARCHITECTURES))
+def test_every_family_has_a_plan(
+    model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny.teacher_folder(tmp_path / "teacher", model_type)
+    (tmp_path / "reviews.csv").write_text("text,label\nfine,positive\ndull,negative\n")
+    argv = "--teacher ./teacher --data reviews.csv --layers 1 --cache-dir cache --dry-run"
+    assert main(argv.split()) == 0
+    assert "FLOPs" in capsys.readouterr().out
 
 
 # --- exit codes -----------------------------------------------------------------------------

@@ -7,9 +7,14 @@ import torch
 from torch import nn
 
 from compressor.architectures import ARCHITECTURES, architecture_of
+from compressor.events import ignore
+from compressor.recipe import DistillRecipe, PruneRecipe
+from compressor.slimming.plan import choice_for
 from compressor.slimming.schedule import RISE_END, rise
+from compressor.training.batches import Collator
+from compressor.training.distill import distill
 from compressor.training.prune import MagnitudePruner, encoder_weights, magnitude_masks
-from tests import tiny
+from tests import tiny, training_script
 
 
 def test_masks_remove_the_smallest_weights_of_all_matrices_together():
@@ -18,6 +23,27 @@ def test_masks_remove_the_smallest_weights_of_all_matrices_together():
     masks = magnitude_masks([small, large], 0.5)
     assert masks[0].tolist() == [[False, False], [False, True]]
     assert masks[1].tolist() == [[True, True], [True, False]]
+
+
+def test_what_will_be_cut_off_neither_counts_nor_is_chosen():
+    weight = nn.Parameter(torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.1, -0.2, 0.3, 5.0]]))
+    left = torch.tensor([[False] * 4, [True] * 4])
+    (mask,) = magnitude_masks([weight], 0.5, {id(weight): left})
+    assert mask.tolist() == [[True] * 4, [False, False, True, True]]
+
+
+@pytest.mark.parametrize("slim", [{"ffn": 0.5}, {"ffn": 0.75, "heads": 0.5}])
+def test_the_share_of_zeros_is_that_of_the_student_that_ships(slim, tmp_path):
+    data, tutor = training_script.tokenized(64, 8), training_script.teacher()
+    prune, pupil = PruneRecipe(sparsity=0.4, **slim), training_script.student_of(tutor)
+    distill(
+        tutor, pupil, data, training_script.answers(data), Collator(0),
+        DistillRecipe(epochs=4, batch_size=8, learning_rate=1e-3), prune, slim=choice_for(prune), seed=3, device="cpu",
+        folder=tmp_path, listen=ignore,
+    )  # fmt: skip
+    weights = encoder_weights(pupil.model, tutor.architecture)
+    zeros = sum(int((weight == 0).sum()) for weight in weights)
+    assert zeros == round(0.4 * sum(weight.numel() for weight in weights))
 
 
 def test_no_sparsity_removes_nothing():

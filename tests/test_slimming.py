@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
 from compressor.architectures import ARCHITECTURES, architecture_of
@@ -18,9 +19,10 @@ from compressor.slimming.importance import Taylor, magnitude, taylor
 from compressor.slimming.latency import Point
 from compressor.slimming.loading import load_student
 from compressor.slimming.specimen import specimen
-from compressor.slimming.surgery import audible, cut, silence
+from compressor.slimming.surgery import audible, cut, remaining, silence
 from compressor.slimming.units import Units, everything, shares
 from compressor.slimming.widths import KEY, needs_load_student
+from compressor.training.prune import encoder_weights
 from tests import exported, tiny
 
 FAMILIES = sorted(name for name, row in ARCHITECTURES.items() if len(row.linears) in PRODUCTS)
@@ -166,6 +168,18 @@ def test_what_is_silent_is_read_from_the_weights():
     assert all(np.array_equal(one, other) for one, other in zip(found.neurons, kept.neurons, strict=True))
 
 
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_what_a_cut_will_leave_of_each_product_is_known_before(model_type):
+    model = classifier(model_type)
+    kept, architecture = fitted(uneven(), model), architecture_of(model.config)
+    products = encoder_weights(model, architecture)
+    left = remaining(blocks_of(model), kept)
+    expected = [weight.detach()[left[id(weight)]] for weight in products]
+    cut(model, architecture, kept)
+    for weight, values in zip(encoder_weights(model, architecture), expected, strict=True):
+        assert torch.equal(weight.detach().flatten(), values)
+
+
 def test_masks_of_another_model_and_empty_layers_are_refused():
     model = classifier("bert")
     with pytest.raises(ValueError, match=r"masks for \(heads, neurons\) \[\(4, 8\), \(4, 8\)\] do not fit layers of"):
@@ -211,6 +225,27 @@ def test_plain_transformers_refuses_what_it_would_get_wrong(model_type, tmp_path
     assert needs_load_student(tmp_path)
     with pytest.raises(RuntimeError, match="mismatch"):
         AutoModelForSequenceClassification.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_a_masked_language_model_is_reloaded_though_its_tied_weights_are_in_the_file_once(model_type, tmp_path):
+    model = tiny.model(
+        model_type, kind="fill-mask", **{"n_layers" if model_type == "distilbert" else "num_hidden_layers": 2}
+    )
+    cut(model, architecture_of(model.config), fitted(uneven(), model))
+    model.save_pretrained(tmp_path)
+    again = load_student(tmp_path)
+    assert torch.equal(logits(again, batch(model_type)), logits(model, batch(model_type)))
+    assert again.get_output_embeddings().weight is again.get_input_embeddings().weight
+
+
+def test_a_file_without_one_of_the_weights_is_refused(tmp_path):
+    slim("bert", uneven()).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights.pop("classifier.weight")
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ManifestError, match=r"weights are missing or too many: classifier\.weight"):
+        load_student(tmp_path)
 
 
 def test_a_student_that_was_not_cut_is_loaded_as_it_is(tmp_path):

@@ -425,6 +425,24 @@ def test_answers_in_another_precision_are_close_and_kept_apart(tmp_path: Path) -
     assert np.array_equal(ask("bf16"), half)
 
 
+def test_a_record_of_answers_that_are_gone_counts_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, found = tokenized(100, 12), training_script.teacher()
+    whole = soft_labels(found, data, "train", tmp_path / "other", "cpu", lambda event: None)
+    (finished,) = (tmp_path / "other" / "soft_labels").glob("*.npy")
+    (tmp_path / "soft_labels").mkdir()
+    (tmp_path / "soft_labels" / f"{finished.stem}.json").write_text("64", encoding="utf-8")
+
+    def killed(event: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):  # before anything was recorded
+        soft_labels(found, data, "train", tmp_path, "cpu", killed)
+    again = soft_labels(found, data, "train", tmp_path, "cpu", lambda event: None)
+    assert again is not None
+    assert whole is not None
+    assert np.array_equal(again.values, whole.values)
+
+
 def test_a_pass_that_was_cut_short_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compressor.training.soft_labels.FLUSH_EVERY", 1)
     data, found = tokenized(100, 12, kind="token-classification"), training_script.teacher("token-classification")

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 import torch
 
@@ -135,6 +136,16 @@ def test_a_trial_that_diverges_is_the_worst_and_ends_nothing(tmp_path, epochs_be
     assert found.chosen == 0
 
 
+def test_a_search_whose_trials_all_diverge_says_so_again_and_again(tmp_path):
+    def attempt(recipe, hear):
+        raise DivergedError("The stage distil diverged.")
+
+    for _ in range(2):
+        with pytest.raises(DivergedError, match="All 2 short trainings of --tune diverged") as caught:
+            search(tmp_path / "study.log", 2, attempt, epochs=1.0)
+        assert "Lower --learning-rate (0.0005 now)" in caught.value.remedy
+
+
 @pytest.mark.parametrize("trial", [0, 1, 6])
 def test_a_killed_search_goes_on_and_ends_with_what_it_would_have_ended_with(trial, tmp_path):
     whole = search(tmp_path / "whole.log", 8)
@@ -230,6 +241,25 @@ def test_an_attempt_trains_the_same_student_on_the_same_rows_each_time(monkeypat
     assert len(first) == 2
     assert first == second != other
     assert first[-1] > other[-1]
+
+
+def test_an_attempt_reads_each_text_once_an_epoch_in_one_of_its_forms(monkeypatch):
+    monkeypatch.setattr(rehearsal, "TRIAL_ROWS", 12)
+    data = training_script.tokenized(train_rows=48)
+    said, taught = training_script.answers(data), []
+    monkeypatch.setattr(rehearsal, "distill", lambda *given, **named: taught.append((given, named)))
+    forms = np.tile(np.arange(16), 3)
+    attempt, rows = rehearsal.attempts(
+        training_script.teacher(), data, said, Collator(0), StudentRecipe(layers=(0, 3)), forms=forms, seed=4,
+        device="cpu", score=training_script.closeness(data, said),
+    )  # fmt: skip
+    attempt(DistillRecipe(batch_size=8), [].append)
+    ((_, _, part, heard, *_), named) = taught[0]
+    assert rows == 12
+    assert len(part.splits["train"]) == len(heard["train"]) == 36
+    assert sorted(np.bincount(named["forms"], minlength=16)) == [0] * 4 + [3] * 12
+    chosen = np.flatnonzero(np.isin(forms, named["forms"]))
+    assert part.splits["train"]["input_ids"][:] == data.splits["train"].select(chosen)["input_ids"][:]
 
 
 def test_an_attempt_at_two_stages_is_judged_by_the_epochs_that_teach_answers():

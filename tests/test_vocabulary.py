@@ -184,8 +184,11 @@ def test_every_string_of_every_format_is_read(tmp_path: Path) -> None:
     with (tmp_path / "d.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerow(["four, with a comma", "five\nlines"])
     (tmp_path / "e.bin").write_bytes(b"\xff")
+    (tmp_path / "f.json").write_text('{"text": "six"}\n{"text": "seven"}\n', encoding="utf-8")
     found = sorted(vocabulary.read_texts(tmp_path))
-    assert found == sorted(["one", "still\u0085one", "twö", "three", "four, with a comma", "five\nlines"])
+    assert found == sorted(
+        ["one", "still\u0085one", "twö", "three", "four, with a comma", "five\nlines", "six", "seven"]
+    )
     assert list(vocabulary.read_texts(tmp_path / "a.txt")) == ["one", "still\u0085one"]
 
 

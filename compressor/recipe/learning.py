@@ -252,6 +252,11 @@ class PruneRecipe(Section):
         "(taylor), or the size of their weights (magnitude).",
     )
 
+    @property
+    def is_slim(self) -> bool:
+        """Whether heads or neurons are removed."""
+        return self.heads > 0 or self.ffn > 0 or self.target_speedup is not None
+
     @model_validator(mode="after")
     def _check_one_way(self) -> Self:
         if self.target_speedup is not None and (self.heads > 0 or self.ffn > 0):

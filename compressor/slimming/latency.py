@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from compressor.aside import read_seal, seal, write_aside
+from compressor.aside import one_at_a_time, read_seal, seal, write_aside
 from compressor.environment import fingerprint
 from compressor.errors import RecipeError
 from compressor.events import Listener, Note, Warned, ignore
@@ -156,11 +156,14 @@ def kept_table(
     told = {"format": FORMAT, "machine": _machine(), "points": [asdict(point) for point in wanted], **content}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:24]
     place = cache_dir / "latencies" / digest
-    facts = read_seal(place)
+    with one_at_a_time(place, listen):
+        facts = read_seal(place)
+        if facts is None:
+            measured, teacher_ms = measure(wanted)
+            content = {"points": [[asdict(point), measured[point]] for point in wanted], "teacher_ms": teacher_ms}
+            with write_aside(place) as aside:
+                seal(aside, content)
     if facts is None:
-        measured, teacher_ms = measure(wanted)
-        with write_aside(place) as aside:
-            seal(aside, {"points": [[asdict(point), measured[point]] for point in wanted], "teacher_ms": teacher_ms})
         listen(Note(f"Latencies of {len(wanted)} layer sizes were measured on this machine, and kept in {place}."))
     else:
         measured, teacher_ms = {Point(**point): ms for point, ms in facts["points"]}, facts["teacher_ms"]

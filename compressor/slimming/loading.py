@@ -48,7 +48,7 @@ def load_student(folder: str | Path) -> PreTrainedModel:
         model: PreTrainedModel = _model_class(config)(config)
         if widths is not None:
             cut(model, architecture, _masks(widths, blocks(model, architecture)))
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        _fill(model, load_file(folder / WEIGHTS))
     except (ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
         raise ManifestError(f"The student in {folder} cannot be loaded: {reason}", _REMEDY) from error
@@ -61,6 +61,15 @@ def _model_class(config: Any) -> Any:
         if hasattr(transformers, name):
             return getattr(transformers, name)
     raise ValueError(f"its config names {config.architectures!r} as its class, which transformers does not have")
+
+
+def _fill(model: Any, weights: dict[str, Any]) -> None:
+    """Read weights; of tied ones only one is in the file."""
+    found = model.load_state_dict(weights, strict=False)
+    missing = sorted({*found.missing_keys} - {*model.all_tied_weights_keys})
+    if missing or found.unexpected_keys:
+        raise ValueError(f"weights are missing or too many: {', '.join([*missing, *found.unexpected_keys][:4])}")
+    model.tie_weights()
 
 
 def _masks(widths: Widths, whole: tuple[Block, ...]) -> Units:

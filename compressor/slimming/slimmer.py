@@ -18,7 +18,7 @@ from compressor.slimming.blocks import Encoder, blocks
 from compressor.slimming.importance import Taylor, magnitude
 from compressor.slimming.plan import Choice
 from compressor.slimming.schedule import last_choice
-from compressor.slimming.surgery import audible, cut, silence
+from compressor.slimming.surgery import audible, cut, remaining, silence
 from compressor.slimming.units import Units, everything
 
 STATE = "slimming.safetensors"
@@ -68,6 +68,10 @@ class Slimmer(TrainerCallback):
     def weights(self) -> list[nn.Parameter]:
         """What is zeroed: an average of the weights has to be zero where they are."""
         return [product.get_parameter("weight") for block in self._blocks for product in (block.output, block.narrow)]
+
+    def remaining(self) -> dict[int, Tensor]:
+        """What will be left of each weight, as ``surgery.remaining`` has it."""
+        return remaining(self._blocks, self._kept)
 
     def finished(self) -> bool:
         """Say whether the whole cut is reached; earlier weights must not be kept as the best."""

@@ -75,6 +75,31 @@ def silence(found: tuple[Block, ...], kept: Mapping[str, tuple[Tensor, ...]]) ->
             block.narrow.weight.mul_(neurons)
 
 
+def remaining(found: tuple[Block, ...], kept: Units) -> dict[int, Tensor]:
+    """Find what ``cut`` would leave of each product's weight.
+
+    Args:
+        found: The layers.
+        kept: True where a unit stays.
+
+    Returns:
+        From the ``id`` of a weight to bools of its shape, on its device; False where it goes.
+    """
+    left: dict[int, Tensor] = {}
+    for block, heads, neurons in zip(found, kept.heads, kept.neurons, strict=True):
+        for linear, mask, width in (
+            *((part, heads, block.head_size) for part in block.inward),
+            (block.widen, neurons, 1),
+        ):
+            stays = torch.zeros(linear.out_features, dtype=torch.bool)
+            stays[rows_of(linear, len(mask), width)[torch.from_numpy(mask)].flatten()] = True
+            left[id(linear.weight)] = stays.to(linear.weight.device)[:, None].expand_as(linear.weight)
+        for linear, mask, width in ((block.output, heads, block.head_size), (block.narrow, neurons, 1)):
+            stays = torch.from_numpy(mask).repeat_interleave(width)
+            left[id(linear.weight)] = stays.to(linear.weight.device).expand_as(linear.weight)
+    return left
+
+
 def audible(found: tuple[Block, ...]) -> Units:
     """Read from the weights which units have any effect: what ``silence`` has zeroed has none."""
 

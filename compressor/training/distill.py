@@ -221,10 +221,10 @@ def distill(
         hints = Hints(plan if stage.hints else HintPlan(), teacher, student, seed, computing)
         sparsity = prune.sparsity if stage.answers else 0.0
         matrices = encoder_weights(student.model, teacher.architecture) if sparsity > 0 else []
-        pruner = MagnitudePruner(matrices, sparsity)
         slimmer = None
         if slim is not None and stage.answers:
             slimmer = Slimmer(student.model, teacher.architecture, slim, prune.importance)
+        pruner = MagnitudePruner(matrices, sparsity, slimmer.remaining if slimmer else dict)
         zeroed = [*matrices, *(slimmer.weights if slimmer else [])]
         # The average comes last: it must see the pruned weights, and what is to be evaluated.
         callbacks = [

@@ -331,7 +331,7 @@ def _own_state(checkpoint: Path) -> Path:
 
 def _arguments(settings: TrainingSettings, folder: Path, metric: str) -> TrainingArguments:
     on_gpu = torch.cuda.is_available() and settings.device != "cpu"
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=share_of(settings.batch_size),
@@ -362,6 +362,9 @@ def _arguments(settings: TrainingSettings, folder: Path, metric: str) -> Trainin
         dataloader_pin_memory=on_gpu,
         accelerator_config={"non_blocking": on_gpu},
     )
+    # One process, one GPU: the Trainer would put a batch on each (DataParallel). Several are for torchrun.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
 
 
 def _curve(state: TrainerState) -> TrainingCurve:

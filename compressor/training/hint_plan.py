@@ -77,7 +77,7 @@ def plan_hints(recipe: DistillRecipe, teacher: Teacher, student: Student) -> Hin
         RecipeError: The models cannot be compared in this way.
     """
     own, other = student.model.config, teacher.model.config
-    check_hints(recipe, teacher.task, other.num_hidden_layers, teacher.labels)
+    check_hints(recipe, teacher.task, other.num_hidden_layers, None, teacher.labels)
     chosen = other.num_hidden_layers - 1 if recipe.relation_layer is None else recipe.relation_layer
     pair = own.num_hidden_layers - 1, chosen
     mapped: Pairs = tuple(enumerate(student.taught))
@@ -131,13 +131,16 @@ def _width(model: nn.Module, architecture: Architecture, layer: int) -> int:
     return width // 3 if is_packed(architecture) else width
 
 
-def check_hints(recipe: DistillRecipe, task: Task, layers: int, labels: Sequence[str] | None) -> None:
+def check_hints(
+    recipe: DistillRecipe, task: Task, layers: int, width: int | None, labels: Sequence[str] | None
+) -> None:
     """Make sure that a teacher has what is to be compared, as far as its config tells.
 
     Args:
         recipe: Weights, and what they are of.
         task: What the teacher does.
         layers: How many it has.
+        width: Of its queries, which are its student's; ``None`` where models tell.
         labels: Its own; ``None`` where they are not known yet.
 
     Raises:
@@ -147,6 +150,11 @@ def check_hints(recipe: DistillRecipe, task: Task, layers: int, labels: Sequence
         raise RecipeError(
             f"--relation-layer {recipe.relation_layer}: the teacher has no such layer.",
             f"Its {layers} layers are counted from 0 to {layers - 1}.",
+        )
+    if width is not None and recipe.relation_weight > 0 and width % (recipe.relation_heads or 1):
+        raise RecipeError(
+            f"--relation-heads {recipe.relation_heads} does not divide the width {width} of teacher and student.",
+            f"Choose a divisor of {width}, or drop --relation-heads.",
         )
     if recipe.standardize and task.kind not in ("single-label", "token-classification"):
         raise RecipeError(

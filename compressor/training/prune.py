@@ -8,6 +8,7 @@ faster on them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -24,23 +25,34 @@ def encoder_weights(model: nn.Module, architecture: Architecture) -> list[nn.Par
     return [layer.get_parameter(f"{path}.weight") for layer in layers for path in architecture.paths(layer)]
 
 
-def magnitude_masks(weights: list[nn.Parameter], sparsity: float) -> list[Tensor]:
+def magnitude_masks(
+    weights: list[nn.Parameter], sparsity: float, remaining: Mapping[int, Tensor] | None = None
+) -> list[Tensor]:
     """Choose the smallest weights of all matrices together.
 
     Args:
         weights: Matrices that share one threshold.
         sparsity: Share to remove, in 0..1.
+        remaining: From the ``id`` of a matrix to bools of its shape, False where it will be cut off: such weights
+            neither count nor are chosen.
 
     Returns:
         One boolean mask per matrix, True where a weight stays; ``round(sparsity * total)`` are False, and
         with them any weight of the same magnitude as the largest removed one.
     """
-    count = round(sparsity * sum(weight.numel() for weight in weights))
+    left = [(remaining or {}).get(id(weight)) for weight in weights]
+    candidates = [
+        weight.detach().abs().flatten() if mask is None else weight.detach().abs()[mask]
+        for weight, mask in zip(weights, left, strict=True)
+    ]
+    count = round(sparsity * sum(part.numel() for part in candidates))
     if count == 0:
         return [torch.ones_like(weight, dtype=torch.bool) for weight in weights]
-    magnitudes = torch.cat([weight.detach().abs().flatten() for weight in weights])
-    threshold = magnitudes.kthvalue(count).values
-    return [weight.detach().abs() > threshold for weight in weights]
+    threshold = torch.cat(candidates).kthvalue(count).values
+    return [
+        weight.detach().abs() > threshold if mask is None else (weight.detach().abs() > threshold) | ~mask
+        for weight, mask in zip(weights, left, strict=True)
+    ]
 
 
 class MagnitudePruner(TrainerCallback):
@@ -49,10 +61,17 @@ class MagnitudePruner(TrainerCallback):
     Args:
         weights: Matrices to prune.
         sparsity: Sparsity at the end, in 0..1.
+        remaining: What a slimmer will leave of the matrices, at present; see ``magnitude_masks``.
     """
 
-    def __init__(self, weights: list[nn.Parameter], sparsity: float) -> None:
+    def __init__(
+        self,
+        weights: list[nn.Parameter],
+        sparsity: float,
+        remaining: Callable[[], Mapping[int, Tensor]] = dict,
+    ) -> None:
         self._weights = weights
+        self._remaining = remaining
         self._final = sparsity
         self._masks: list[Tensor] = []
         self._reached = 0.0
@@ -71,7 +90,7 @@ class MagnitudePruner(TrainerCallback):
         """Raise the sparsity at the steps of the schedule; hold the masks at every step."""
         step, sparsity = self._planned(state)
         if step == state.global_step and sparsity > self._reached:
-            self._masks = magnitude_masks(self._weights, sparsity)
+            self._masks = magnitude_masks(self._weights, sparsity, self._remaining())
             self._reached = sparsity
         for weight, mask in zip(self._weights, self._masks, strict=False):
             weight.data.mul_(mask)

@@ -103,6 +103,8 @@ def _compute(teacher: Teacher, task: Task, rows: Any, starts: Ints, path: Path, 
     shape = (int(starts[-1]), width)
     me = processes.here()
     done = processes.by_first(lambda: _recorded(partial, record, shape))
+    if me.is_first and not done:
+        record.unlink(missing_ok=True)  # of a pass whose answers are gone
     values = _opened(partial, done, shape) if me.is_first else None
     names = [name for name in INPUT_NAMES if name in rows.column_names]
     pad_token_id: Any = teacher.tokenizer.pad_token_id

@@ -45,7 +45,12 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _json(path: Path) -> Iterator[str]:
-    yield from _strings(json.loads(path.read_text(encoding="utf-8")))
+    try:
+        whole = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError:  # lines, each with a value of its own
+        yield from _jsonl(path)
+    else:
+        yield from _strings(whole)
 
 
 def _jsonl(path: Path) -> Iterator[str]:
