@@ -331,8 +331,8 @@ def test_rounds_end_as_soon_as_ratios_are_known_and_their_number_is_told(monkeyp
     done = benchmark.latency[0].processes
     assert 3 < done < 15
     assert benchmark.notes == (
-        f"{done} rounds in place of 3, until every ratio at one text of its own length was known to ±3.5%, or to a "
-        "tenth of itself. Only the width of the intervals decided.",
+        f"{done} rounds in place of 3, until every ratio at one text of its own length was known to ±3.5%, or a large one "
+        "to a tenth of its logarithm. Only the width of the intervals decided.",
     )
 
 

@@ -18,7 +18,7 @@ Logs = npt.NDArray[np.float64]
 TRIMMED_SHARE = 0.2
 TRIMMED_FROM = 6
 
-# A ratio is known well enough within 3.5 per cent, or within a tenth of itself: nobody needs 8x to the
+# A ratio is known well enough within 3.5 per cent, or within a tenth of its logarithm: nobody needs 8x to the
 # third digit. At 3.5 per cent a model slower by a tenth stands outside.
 WIDTH = 0.035
 SHARE_OF_RATIO = 0.1
