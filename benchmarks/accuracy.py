@@ -63,6 +63,7 @@ class Part:
         teacher_epochs: Dataset's name to the teacher's epochs, where they are not the dataset's: a larger teacher
             learns in fewer, and each takes a quarter of an hour on two cores.
         epochs: Likewise, the student's.
+        slower: Dataset's name to what divides the student's learning rate, where it is not the dataset's.
         complete: Every unit is to be measured; of attempts a seed may be enough.
     """
 
@@ -79,6 +80,7 @@ class Part:
     longer: int = 1
     teacher_epochs: Mapping[str, int] = field(default_factory=dict)
     epochs: Mapping[str, int] = field(default_factory=dict)
+    slower: Mapping[str, float] = field(default_factory=dict)
     complete: bool = True
 
     def efforts(self, dataset: Dataset) -> tuple[int, int]:
@@ -112,7 +114,7 @@ PARTS = (
         {"ours": OURS, "fine-tuned only": FINE_TUNED, "distilbert": PRESETS["distilbert"]}, (42,), 5e-5, 1.5e-4,
         {(6, "clinc150", "ours"): 100.0, (6, "banking77", "ours"): 100.0, (6, "mr", "ours"): 99.0,
          (3, "clinc150", "ours"): 99.0},
-        teacher_epochs=BASE_EPOCHS, epochs=BASE_STUDENT_EPOCHS,
+        teacher_epochs=BASE_EPOCHS, epochs=BASE_STUDENT_EPOCHS, slower={"mr": 2},
     ),
     Part(
         "copies", "MPNet base, altered copies where the teacher does not know its texts by heart", "mpnet", (6, 3),
@@ -181,7 +183,7 @@ class Unit:
             "layers": self.layers,
             "teacher-epochs": teacher_epochs,
             "teacher-learning-rate": self.part.teacher_learning_rate,
-            "learning-rate": self.part.learning_rate / self.dataset.slower,
+            "learning-rate": self.part.learning_rate / self.part.slower.get(self.dataset.name, self.dataset.slower),
             "epochs": epochs,
             "seed": self.seed,
             "cache-dir": str(work / "cache"),
