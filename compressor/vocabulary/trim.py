@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,6 +15,7 @@ from torch import nn
 
 from compressor.answers import Answers, cut, largest_difference, pad
 from compressor.artifacts import Teacher, Trimmed
+from compressor.aside import scratch
 from compressor.errors import RecipeError, StageError
 from compressor.heads import SentenceEncoder, asking
 from compressor.vocabulary.pieces import REMEDY, State, kept_ids, trimmed
@@ -143,8 +142,7 @@ def _rebuilt(tokenizer: PreTrainedTokenizerBase, state: State) -> PreTrainedToke
     """Load the tokenizer as whoever gets the folder will."""
     from transformers import AutoTokenizer
 
-    with tempfile.TemporaryDirectory(prefix="compressor-vocabulary-") as name:
-        folder = Path(name)
+    with scratch("vocabulary") as folder:
         tokenizer.save_pretrained(folder)
         config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
         # Old forms of the vocabulary, which would say otherwise: all of it is in tokenizer.json.
