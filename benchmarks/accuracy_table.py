@@ -14,7 +14,8 @@ Written by `python benchmarks/accuracy.py --render` from `benchmarks/results/acc
 with its 1,000 out-of-scope rows. Retained is the int8 student's accuracy over the fp32 teacher's, the mean over seeds
 with their standard deviation; the difference is in points, with the 95% interval of the first seed's paired test rows.
 int8 is of the default mode, as it comes: no finer form is tried where it loses accuracy. Its weights are for {};
-trained in {}.
+trained in {}. On another kind of CPU the same seed gives another teacher, so each section says where it was measured,
+and only students of one teacher are compared.
 """
 _HEADER = (
     "| data | student | seeds | teacher | student fp32 | int8 | retained | difference | goal |\n"
@@ -40,7 +41,8 @@ def render(parts: Sequence[Any], datasets: Sequence[Any], units: Iterable[Any], 
         if part.complete and len(done) < len(mine):
             lines += [f"{len(done)} of {len(mine)} runs are measured.", ""]
         if done:
-            lines += [_effort(part, datasets), "", *_known(done, results), _HEADER, *_rows(done, part, results), ""]
+            told = f"{_effort(part, datasets)} {_machines(done, results)}"
+            lines += [told, "", *_known(done, results), _HEADER, *_rows(done, part, results), ""]
             lines += [*_means(mine, results), ""]
     return "\n".join(lines)
 
@@ -73,6 +75,22 @@ def _effort(part: Any, datasets: Sequence[Any]) -> str:
     return f"Epochs of teacher and student: {shown}{''.join(first)}."
 
 
+def _machines(done: Sequence[Any], results: Mapping[str, Any]) -> str:
+    """Which CPU each dataset was measured on."""
+    found: dict[str, dict[str, None]] = {}
+    for unit in done:
+        found.setdefault(_cpu(results[unit.name]), {})[unit.dataset.name] = None
+    shown = (f"{cpu} ({', '.join(names)})" for cpu, names in found.items())
+    return f"Measured on {', '.join(shown)}."
+
+
+def _cpu(row: Mapping[str, Any]) -> str:
+    """Of the training; what multiplies bfloat16 in it decides the last bits."""
+    cpu = row["environment"]["cpu"]
+    flags = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in cpu["flags"]]
+    return " with ".join([cpu["model"].replace("(R)", "").replace(" Processor", ""), *flags[-1:]])
+
+
 def _known(done: Sequence[Any], results: Mapping[str, Any]) -> list[str]:
     """How well each teacher knows its training texts, where that decided how its student was taught."""
     ratios = {unit.dataset.name: ratio for unit in done if (ratio := results[unit.name].get("familiarity"))}
@@ -95,10 +113,10 @@ def _line(where: str, variant: str, found: Sequence[Mapping[str, Any]], goal: fl
 
 def _means(units: Sequence[Any], results: Mapping[str, Any]) -> list[str]:
     """The first variant of a part against each other one, over the runs that both have finished."""
-    kept: dict[str, dict[tuple[str, int, int], float]] = {}
+    kept: dict[str, dict[tuple[str, int, int, str], float]] = {}
     for unit in units:
         if unit.name in results:
-            run = (unit.dataset.name, unit.layers, unit.seed)
+            run = (unit.dataset.name, unit.layers, unit.seed, _cpu(results[unit.name]))
             kept.setdefault(unit.variant, {})[run] = _retained(results[unit.name])
     ours = units[0].variant
     lines = []
