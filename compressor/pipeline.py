@@ -31,6 +31,7 @@ from compressor.quiet import quiet
 from compressor.slimming.widths import needs_load_student
 from compressor.training.batches import share_of
 from compressor.training.engine import resolve_device
+from compressor.training.on_cpu import slow_precision
 
 if TYPE_CHECKING:
     from compressor.recipe import Recipe
@@ -54,11 +55,10 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
         StageError: A stage broke its contract; finished training stays in the cache.
     """
     asked, here = recipe, processes.here()
-    journal = Journal(listen if here.is_first else ignore)
+    tell = listen if here.is_first else ignore
+    journal = Journal(tell)
     with processes.in_turn():
-        recipe = recipe.model_copy(update={"device": resolve_device(recipe.device, recipe.distill.precision)})
-        if recipe.benchmark.enabled:
-            benchmark.check(recipe.benchmark)
+        recipe = _on_this_machine(recipe, tell)
     if here.count > 1:
         _bring_together(recipe, journal)
 
@@ -153,6 +153,20 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
             delivery.describe(enriching.as_asked(recipe, asked), written, staging, output_dir.name)
             delivery.seal(recipe, study.shipped(tutor), material, files, staging, evaluation)
     return Run(output_dir, written)
+
+
+def _on_this_machine(recipe: Recipe, tell: Listener) -> Recipe:
+    """Settle the device.
+
+    Raises:
+        UserError: This machine cannot train or measure what is asked.
+    """
+    device = resolve_device(recipe.device, recipe.distill.precision)
+    if recipe.benchmark.enabled:
+        benchmark.check(recipe.benchmark)
+    if hint := slow_precision(device, recipe.distill.precision):
+        tell(Note(hint))
+    return recipe.model_copy(update={"device": device})
 
 
 def _bring_together(recipe: Recipe, journal: Journal) -> None:

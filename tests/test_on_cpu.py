@@ -1,10 +1,12 @@
 """Training on the CPU computes attention plainly, and leaves the model as it found it."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from compressor.tasks import TASKS
-from compressor.training.on_cpu import fast_on_cpu
+from compressor.training.on_cpu import fast_on_cpu, slow_precision
 from tests import tiny
 
 
@@ -53,3 +55,22 @@ def test_every_task_has_plain_attention(kind):
     model = tiny.model("bert", kind=kind)
     with fast_on_cpu(model, "cpu", 256):
         assert attention(model) == {"eager"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "device", "precision", "named"),
+    [
+        ("fma avx2 avx512f avx512_bf16", "cpu", "fp32", "avx512_bf16"),
+        ("fma avx2 avx512f avx512_bf16 amx_tile amx_bf16", "cpu", "fp32", "amx_bf16"),
+        ("fma avx2 avx512f avx512_bf16", "cpu", "bf16", None),
+        ("fma avx2 avx512f avx512_bf16", "cuda:0", "fp32", None),
+        ("fma avx2 avx512f", "cpu", "fp32", None),
+    ],
+)
+def test_a_cpu_that_multiplies_bfloat16_is_pointed_out(
+    tmp_path: Path, flags: str, device: str, precision: str, named: str | None
+) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
+    told = slow_precision(device, precision, tmp_path)
+    assert told is None if named is None else told is not None and f"({named})" in told

@@ -4,14 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from compressor import memory
 from compressor.quiet import quiet
+from compressor.runtime.machine import cpu_flags
 
 _SHORT = 256
+_BFLOAT16 = ("amx_bf16", "avx512_bf16")
+
+
+def slow_precision(device: str, precision: str, root: Path = Path("/")) -> str | None:
+    """Say so where a training in fp32 leaves a CPU's products of bfloat16 unused.
+
+    Args:
+        device: Where is trained.
+        precision: In what.
+        root: Where ``proc`` is mounted.
+    """
+    flag = next((name for name in _BFLOAT16 if name in cpu_flags(root)), None)
+    if device != "cpu" or precision != "fp32" or flag is None:
+        return None
+    return f"This CPU multiplies bfloat16 ({flag}): training would be faster with --precision bf16."
 
 
 @contextmanager
