@@ -103,7 +103,7 @@ RARELY: Flags = {"checkpoint-minutes": 10}
 EVERY_OTHER: Flags = {"layer-selection": "alternate"}
 SQUARED: Flags = {"soft-weight": 0.0, "logit-weight": 1.0}
 BASE_EPOCHS = {"clinc150": 4, "banking77": 5, "mr": 1}
-BASE_STUDENT_EPOCHS = {"banking77": 6, "mr": 3}
+BASE_STUDENT_EPOCHS = {"banking77": 6}
 DATASETS = (Dataset("clinc150", 6, 8), Dataset("banking77", 8, 10), Dataset("mr", 3, 6, slower=4))
 PARTS = (
     Part(
@@ -121,7 +121,7 @@ PARTS = (
     Part(
         "copies", "MPNet base, altered copies where the teacher does not know its texts by heart", "mpnet", (6, 3),
         {"ours": OURS, "altered copies in every epoch, no dropout": COPIES},
-        (42,), 5e-5, 1.5e-4, teacher_epochs=BASE_EPOCHS, epochs={**BASE_STUDENT_EPOCHS, "clinc150": 5},
+        (42,), 5e-5, 1.5e-4, teacher_epochs=BASE_EPOCHS, epochs={**BASE_STUDENT_EPOCHS, "mr": 3, "clinc150": 5},
         complete=False,
     ),
     Part(
