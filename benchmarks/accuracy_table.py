@@ -76,10 +76,14 @@ def _effort(part: Any, datasets: Sequence[Any]) -> str:
 
 
 def _machines(done: Sequence[Any], results: Mapping[str, Any]) -> str:
-    """Which CPU each dataset was measured on."""
+    """Which CPU each dataset was measured on, or each depth where these differ."""
+    cpus: dict[str, set[str]] = {}
+    for unit in done:
+        cpus.setdefault(unit.dataset.name, set()).add(_cpu(results[unit.name]))
     found: dict[str, dict[str, None]] = {}
     for unit in done:
-        found.setdefault(_cpu(results[unit.name]), {})[unit.dataset.name] = None
+        data, depth = unit.dataset.name, f" to {unit.layers} layers"
+        found.setdefault(_cpu(results[unit.name]), {})[data + (depth if len(cpus[data]) > 1 else "")] = None
     shown = (f"{cpu} ({', '.join(names)})" for cpu, names in found.items())
     return f"Measured on {', '.join(shown)}."
 
