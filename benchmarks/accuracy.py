@@ -125,6 +125,11 @@ PARTS = (
         complete=False,
     ),
     Part(
+        "rates", "MPNet base, learning rates in half as many epochs", "mpnet", (6,),
+        {f"learning rate {rate:g}": {"learning-rate": rate} for rate in (7.5e-5, 1.5e-4, 3e-4)},
+        (42,), 5e-5, 1.5e-4, datasets=("mr",), teacher_epochs=BASE_EPOCHS, epochs={"mr": 3}, complete=False,
+    ),
+    Part(
         "slim", "MPNet base, heads and neurons removed", "mpnet", (3,),
         {"half the FFN, half the heads": {**SLIM, "prune-ffn": 0.5, "prune-heads": 0.5},
          "a third of the FFN, half the heads": {**SLIM, "prune-ffn": 2 / 3, "prune-heads": 0.5},

@@ -25,6 +25,7 @@ from compressor.events import Note
 from compressor.familiarity import familiarity
 from compressor.report import words
 from compressor.training.engine import arithmetic, resolve_device
+from compressor.training.learning_rates import peak_of
 from compressor.training.masking import mask_token_of
 from compressor.training.objectives import asks_teacher
 
@@ -76,7 +77,8 @@ def is_wanted(recipe: Recipe) -> bool:
 def settle(recipe: Recipe, tutor: Teacher, material: Material, listen: Listener) -> Recipe:
     """Decide what the recipe leaves to the data and the teacher.
 
-    A copy of each text for every epoch after the first, where that was found to help; dropout where there are none.
+    A copy of each text for every epoch after the first, where that was found to help; dropout where there are none; and
+    the learning rate.
 
     Args:
         recipe: As it was asked for.
@@ -84,28 +86,38 @@ def settle(recipe: Recipe, tutor: Teacher, material: Material, listen: Listener)
         material: The labelled rows.
         listen: Told of what decided.
     """
-    count, dropout = recipe.data.augment, recipe.distill.dropout
+    count, learning = recipe.data.augment, recipe.distill
     if count is None:
         count = _unasked(recipe, tutor.task.kind)
         split = material.corpus.splits["train"]
         is_measured = not split.pairs and len(split.texts) <= MOST_TEXTS
         if not is_measured or (count > 0 and not _by_heart(recipe, tutor, material, listen)):
             count = 0
+    decided = {
+        "dropout": count == 0 if learning.dropout is None else learning.dropout,
+        "learning_rate": learning.learning_rate or peak_of(tutor.model.config.hidden_size),
+    }
     return recipe.model_copy(
         update={
             "data": recipe.data.model_copy(update={"augment": count}),
-            "distill": recipe.distill.model_copy(update={"dropout": count == 0 if dropout is None else dropout}),
+            "distill": learning.model_copy(update=decided),
         }
     )
 
 
 def as_asked(recipe: Recipe, asked: Recipe) -> Recipe:
-    """Leave to data and machine again what they decided: with other epochs, texts or devices it is something else."""
+    """Leave to data and machine again what they decided: with other epochs, texts or devices it is something else.
+
+    What a tuning found stays.
+    """
+    left: dict[str, float | None] = {"dropout": asked.distill.dropout}
+    if asked.tune.trials is None:
+        left["learning_rate"] = asked.distill.learning_rate
     return recipe.model_copy(
         update={
             "device": asked.device,
             "data": recipe.data.model_copy(update={"augment": asked.data.augment}),
-            "distill": recipe.distill.model_copy(update={"dropout": asked.distill.dropout}),
+            "distill": recipe.distill.model_copy(update=left),
         }
     )
 

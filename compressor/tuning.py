@@ -94,7 +94,7 @@ def space_of(recipe: DistillRecipe, kind: Kind) -> dict[str, Range]:
     Returns:
         Parameter to its range: fields of the recipe, and ``hard_share``.
     """
-    space = {"learning_rate": _around(recipe.learning_rate, 4)}
+    space = {"learning_rate": _around(recipe.peak, 4)}
     if recipe.soft_weight > 0 and kind in _SOFTENED:
         space["temperature"] = Range(min(1.0, recipe.temperature), max(10.0, recipe.temperature))
     if recipe.soft_weight > 0 and recipe.hard_weight > 0 and LOSSES[kind].hard is not None:
@@ -168,7 +168,7 @@ def tune(
     if all(trial.pruned for trial in found.trials):
         raise DivergedError(
             f"All {trials} short trainings of --tune diverged: their weights are no numbers any more.",
-            f"Lower --learning-rate ({recipe.learning_rate:g} now); in half precision, try --precision fp32.",
+            f"Lower --learning-rate ({recipe.peak:g} now); in half precision, try --precision fp32.",
         )
     told(trials)
     listen(Note(describe(found)))

@@ -165,11 +165,14 @@ def test_copies_are_made_where_the_teacher_is_surer_of_its_training_texts_than_o
 def test_what_the_data_settled_is_left_to_them_again_in_the_recipe_of_the_run(tmp_path: Path) -> None:
     teacher = tiny.teacher_folder(tmp_path / "teacher")
     data = tiny_data.write("single-label", tmp_path / "data", train=48)
-    out, given = tmp_path / "out", {"epochs": 6.0, "benchmark": False, "device": "auto"}
+    out = tmp_path / "out"
+    given = {"epochs": 6.0, "benchmark": False, "device": "auto", "learning-rate": None}
     report = compress(recipe_of(teacher, data, tmp_path, "single-label", **given, **{"output-dir": str(out)})).report
-    assert (report["recipe"]["data"]["augment"], report["recipe"]["distill"]["dropout"]) == (5, False)
+    told = report["recipe"]["distill"]
+    assert (report["recipe"]["data"]["augment"], told["dropout"], told["learning_rate"]) == (5, False, 2e-4)
     left = build(read(out / "recipe.toml"), {"epochs": 4.0})
-    assert (left.data.augment, left.distill.dropout, left.device) == (None, None, "auto")
+    assert (left.data.augment, left.distill.dropout, left.distill.learning_rate) == (None, None, None)
+    assert left.device == "auto"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from compressor.architectures import ARCHITECTURES
-from compressor.training.learning_rates import depth_of, parameter_groups
+from compressor.training.learning_rates import depth_of, parameter_groups, peak_of
 from tests import tiny
 
 
@@ -69,3 +69,8 @@ def test_frozen_weights_are_left_out():
     groups = parameter_groups(model, ARCHITECTURES["bert"], 1.0, 0.5, 0.01)
     assert min(group["lr"] for group in groups) == 0.5**4
     torch.optim.AdamW(groups)
+
+
+@pytest.mark.parametrize(("width", "peak"), [(32, 2e-4), (384, 2e-4), (768, 1e-4), (1024, 7.5e-5)])
+def test_the_wider_a_student_the_smaller_its_steps(width: int, peak: float) -> None:
+    assert peak_of(width) == pytest.approx(peak)

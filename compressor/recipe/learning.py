@@ -9,6 +9,9 @@ from pydantic import Field, field_validator, model_validator
 from compressor.recipe.presets import PresetName, with_preset
 from compressor.recipe.section import Flag, Section
 
+LEARNING_RATE = 2e-4
+"""Of students up to 384 wide; ``training.learning_rates`` has that of others."""
+
 LayerSelection = Literal["spaced", "alternate", "first", "last", "random-init", "auto"]
 
 
@@ -69,9 +72,12 @@ class DistillRecipe(Section):
         default="default",
         description="Published recipe that fills the weights, temperature and stages that are not given.",
     )
-    epochs: Annotated[float, Flag("epochs")] = Field(default=3.0, gt=0, description="Epochs of distillation.")
-    learning_rate: Annotated[float, Flag("learning-rate")] = Field(
-        default=2e-4, gt=0, description="Peak learning rate of the distillation."
+    epochs: Annotated[float, Flag("epochs")] = Field(default=6.0, gt=0, description="Epochs of distillation.")
+    learning_rate: Annotated[float | None, Flag("learning-rate")] = Field(
+        default=None,
+        gt=0,
+        description="Peak learning rate of the distillation. Default: 2e-4 for a student 384 wide (as MiniLM) or "
+        "narrower, and less the wider it is: 1e-4 for 768.",
     )
     batch_size: Annotated[int, Flag("batch-size")] = Field(
         default=32, gt=0, description="Texts of a batch, over all processes where there are several (torchrun)."
@@ -181,6 +187,11 @@ class DistillRecipe(Section):
     @classmethod
     def _fill_from_preset(cls, values: Any) -> Any:
         return with_preset(values) if isinstance(values, dict) else values
+
+    @property
+    def peak(self) -> float:
+        """Learning rate; that of a narrow student where nothing says how wide it is."""
+        return LEARNING_RATE if self.learning_rate is None else self.learning_rate
 
     @property
     def has_hints(self) -> bool:

@@ -212,7 +212,7 @@ def distill(
     )
 
     def groups(model: nn.Module) -> list[dict[str, Any]]:
-        rates = recipe.learning_rate, recipe.layer_learning_rate_decay
+        rates = recipe.peak, recipe.layer_learning_rate_decay
         return parameter_groups(model, teacher.architecture, *rates, recipe.weight_decay)
 
     def train_stage(stage: Stage, place: Path) -> TrainingCurve:
@@ -275,7 +275,7 @@ def _settings(recipe: DistillRecipe, stage: Stage, seed: int, device: str) -> Tr
     return TrainingSettings(
         stage=stage.name,
         epochs=stage.epochs,
-        learning_rate=recipe.learning_rate,
+        learning_rate=recipe.peak,
         batch_size=recipe.batch_size,
         seed=seed,
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
