@@ -31,7 +31,7 @@ from compressor.quiet import quiet
 from compressor.slimming.widths import needs_load_student
 from compressor.training.batches import share_of
 from compressor.training.engine import resolve_device
-from compressor.training.on_cpu import slow_precision
+from compressor.training.on_cpu import point_out_bfloat16
 
 if TYPE_CHECKING:
     from compressor.recipe import Recipe
@@ -55,10 +55,11 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
         StageError: A stage broke its contract; finished training stays in the cache.
     """
     asked, here = recipe, processes.here()
-    tell = listen if here.is_first else ignore
-    journal = Journal(tell)
+    journal = Journal(listen if here.is_first else ignore)
     with processes.in_turn():
-        recipe = _on_this_machine(recipe, tell)
+        recipe = recipe.model_copy(update={"device": resolve_device(recipe.device, recipe.distill.precision)})
+        if recipe.benchmark.enabled:
+            benchmark.check(recipe.benchmark)
     if here.count > 1:
         _bring_together(recipe, journal)
 
@@ -71,6 +72,7 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
 
     with journal.stage("data", candidate.data_name), processes.in_turn():
         candidate, material = lesson.read_material(recipe, candidate, journal)
+        point_out_bfloat16(recipe.device, recipe.distill.precision, journal.listen)
 
     tutor, tutor_curve = lesson.teach_teacher(recipe, candidate, material, journal)
     recipe = enriching.settle(recipe, tutor, material, journal)
@@ -98,8 +100,10 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
     processes.part()
     if not here.is_first:
         return Run(output_dir, {})
-    export_dir = recipe.cache_dir.expanduser() / "onnx"
-    with folder.staging(output_dir, recipe.overwrite) as staging, beside(export_dir, "--cache-dir") as aside:
+    with (
+        folder.staging(output_dir, recipe.overwrite) as staging,
+        beside(recipe.cache_dir.expanduser() / "onnx", "--cache-dir") as aside,
+    ):
         with journal.stage("export", "teacher and student, fused, compared with torch"):
             files = delivery.export(recipe, tutor, pupil, material, study, staging, aside, journal)
 
@@ -153,20 +157,6 @@ def compress(recipe: Recipe, listen: Listener = ignore) -> Run:
             delivery.describe(enriching.as_asked(recipe, asked), written, staging, output_dir.name)
             delivery.seal(recipe, study.shipped(tutor), material, files, staging, evaluation)
     return Run(output_dir, written)
-
-
-def _on_this_machine(recipe: Recipe, tell: Listener) -> Recipe:
-    """Settle the device.
-
-    Raises:
-        UserError: This machine cannot train or measure what is asked.
-    """
-    device = resolve_device(recipe.device, recipe.distill.precision)
-    if recipe.benchmark.enabled:
-        benchmark.check(recipe.benchmark)
-    if hint := slow_precision(device, recipe.distill.precision):
-        tell(Note(hint))
-    return recipe.model_copy(update={"device": device})
 
 
 def _bring_together(recipe: Recipe, journal: Journal) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from compressor import memory
+from compressor.events import Listener, Note
 from compressor.quiet import quiet
 from compressor.runtime.machine import cpu_flags
 
@@ -17,18 +18,18 @@ _SHORT = 256
 _BFLOAT16 = ("amx_bf16", "avx512_bf16")
 
 
-def slow_precision(device: str, precision: str, root: Path = Path("/")) -> str | None:
+def point_out_bfloat16(device: str, precision: str, listen: Listener, root: Path = Path("/")) -> None:
     """Say so where a training in fp32 leaves a CPU's products of bfloat16 unused.
 
     Args:
         device: Where is trained.
         precision: In what.
+        listen: Told of it.
         root: Where ``proc`` is mounted.
     """
     flag = next((name for name in _BFLOAT16 if name in cpu_flags(root)), None)
-    if device != "cpu" or precision != "fp32" or flag is None:
-        return None
-    return f"This CPU multiplies bfloat16 ({flag}): training would be faster with --precision bf16."
+    if device == "cpu" and precision == "fp32" and flag is not None:
+        listen(Note(f"This CPU multiplies bfloat16 ({flag}): training would be faster with --precision bf16."))
 
 
 @contextmanager
