@@ -125,6 +125,11 @@ PARTS = (
         complete=False,
     ),
     Part(
+        "labels", "MPNet base, labels that weigh more", "mpnet", (3,),
+        {"ours": OURS, "labels weigh as much as soft labels": {"soft-weight": 0.5, "hard-weight": 0.5}},
+        (42,), 5e-5, 1.5e-4, datasets=("clinc150",), teacher_epochs=BASE_EPOCHS, complete=False,
+    ),
+    Part(
         "rates", "MPNet base, learning rates in half as many epochs", "mpnet", (6,),
         {f"learning rate {rate:g}": {"learning-rate": rate} for rate in (7.5e-5, 1.5e-4, 3e-4)},
         (42,), 5e-5, 1.5e-4, datasets=("mr",), teacher_epochs=BASE_EPOCHS, epochs={"mr": 3}, complete=False,
