@@ -12,6 +12,8 @@ from compressor.artifacts import SPLITS
 from compressor.aside import one_at_a_time
 from compressor.evaluation import metrics
 from compressor.events import Note
+from compressor.familiarity import UNSURE, certainty
+from compressor.report import words
 from compressor.slimming.blocks import check_family
 from compressor.teacher import hub
 from compressor.training import finetune, soft_labels
@@ -221,12 +223,23 @@ def ask_teacher(
     Those that are learnt from are in the precision of the training, those that the student is judged by in fp32.
     """
     cache, precisions = recipe.cache_dir.expanduser(), {"train": recipe.distill.precision}
-    return {
+    answers = {
         split: soft_labels.soft_labels(
             tutor, material.tokenized, split, cache, recipe.device, listen, precisions.get(split, "fp32")
         )
         for split in SPLITS
     }
+    if tutor.fine_tuned and tutor.task.kind == "single-label":
+        _point_out_unsure(answers["validation"], material, listen)
+    return answers
+
+
+def _point_out_unsure(answers: Answers | None, material: Material, listen: Listener) -> None:
+    """Say so where the training of the teacher, which is the user's to lengthen, was too short."""
+    if answers is not None:
+        right, sure = certainty(answers, material.corpus.splits["validation"].labels)
+        if right - sure > UNSURE:
+            listen(Note(words.unsure(right, sure)))
 
 
 def effort(epochs: float, rows: int) -> str:

@@ -126,6 +126,20 @@ def by_heart(known: float, unknown: float, *, is_altered: bool) -> str:
     return f"The teacher does not know its training texts by heart ({entropies}): every epoch has them as they are."
 
 
+def unsure(right: float, sure: float) -> str:
+    """What is known of a teacher that was trained for too short.
+
+    Args:
+        right: Share of the validation texts that it is right about.
+        sure: Mean probability of what it answers to them.
+    """
+    return (
+        f"The teacher is right about {percent(right)} of the validation texts, but sure of its answers by "
+        f"{percent(sure)} only: it has learnt too little to judge a student by. Train it for longer (--teacher-epochs) "
+        "or in larger steps (--teacher-learning-rate)."
+    )
+
+
 def vocabulary(found: Mapping[str, Any]) -> str:
     """What was taken out of a vocabulary, and what that changes.
 

@@ -1,0 +1,42 @@
+"""What a run says about its teacher once it has answered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from compressor import lesson
+from tests import tiny, tiny_data
+from tests.test_enriching import material_of, recipe_of
+
+
+@pytest.mark.parametrize(
+    ("scale", "trained_here", "is_said"),
+    [(0.01, True, True), (0.01, False, False), (1e5, True, False)],
+    ids=["right and unsure", "not trained here", "right and sure"],
+)
+def test_a_teacher_that_was_trained_for_too_short_is_pointed_out(
+    tmp_path: Path, scale: float, trained_here: bool, is_said: bool
+) -> None:
+    folder = tiny.teacher_folder(tmp_path / "teacher")
+    data = tiny_data.write("single-label", tmp_path / "data", train=48)
+    recipe = recipe_of(folder, data, tmp_path, "single-label")
+    _, tutor, material, journal = material_of(recipe)
+    with torch.no_grad():
+        for weight in tutor.model.classifier.parameters():
+            weight.mul_(scale)
+    tutor = replace(tutor, fine_tuned=trained_here, fingerprint=f"scaled by {scale}")
+    answers = lesson.ask_teacher(recipe, tutor, material, journal)["validation"]
+    assert answers is not None
+    right = replace(material.corpus.splits["validation"], labels=answers.values.argmax(axis=-1))
+    corpus = replace(material.corpus, splits={**material.corpus.splits, "validation": right})
+    journal.notes.clear()
+    lesson.ask_teacher(recipe, tutor, replace(material, corpus=corpus), journal)
+    said = [note for note in journal.notes if "has learnt too little" in note]
+    assert len(said) == is_said
+    if is_said:
+        assert "right about 100.0% of the validation texts, but sure of its answers by 5" in said[0]
+        assert "--teacher-epochs" in said[0]
