@@ -90,6 +90,11 @@ class Part:
         epochs = self.epochs.get(dataset.name, dataset.epochs) * self.longer
         return self.teacher_epochs.get(dataset.name, dataset.teacher_epochs), epochs
 
+    def rates(self, dataset: Dataset) -> tuple[float, float]:
+        """Learning rates of teacher and student."""
+        slower = self.slower.get(dataset.name, dataset.slower)
+        return self.teacher_learning_rate / self.teacher_slower.get(dataset.name, 1), self.learning_rate / slower
+
 
 OURS: Flags = {}
 SAME_TEXTS: Flags = {"augment": 0}
@@ -103,6 +108,7 @@ BATCH: Flags = {"batch-size": 64}
 # A checkpoint of MPNet is 1.3 GB with its optimizer's states: every two minutes, a tenth of the time went into them.
 RARELY: Flags = {"checkpoint-minutes": 10}
 EVERY_OTHER: Flags = {"layer-selection": "alternate"}
+EVEN: Flags = {"soft-weight": 0.5, "hard-weight": 0.5}
 SQUARED: Flags = {"soft-weight": 0.0, "logit-weight": 1.0}
 BASE_EPOCHS = {"clinc150": 4, "banking77": 5, "mr": 1}
 BASE_STUDENT_EPOCHS = {"banking77": 6}
@@ -128,9 +134,15 @@ PARTS = (
     ),
     Part(
         "weak", "MPNet base, a teacher that has learnt too little", "mpnet", (6, 3),
-        {"ours": OURS, "fine-tuned only": FINE_TUNED,
-         "labels weigh as much as soft labels": {"soft-weight": 0.5, "hard-weight": 0.5}},
+        {"ours": OURS, "fine-tuned only": FINE_TUNED, "labels weigh as much as soft labels": EVEN},
         (42,), 5e-5, 1.5e-4, datasets=("clinc150",), teacher_epochs=BASE_EPOCHS, complete=False,
+    ),
+    Part(
+        "base-attempts", "MPNet base, what was tried", "mpnet", (6, 3),
+        {"ours": OURS, "the same texts in every epoch": SAME_TEXTS,
+         "the same, labels weigh as much as soft labels": {**SAME_TEXTS, **EVEN}},
+        (42,), 1e-4, 1.5e-4, teacher_epochs=BASE_EPOCHS, epochs=BASE_STUDENT_EPOCHS, slower={"mr": 2},
+        teacher_slower={"mr": 2}, complete=False,
     ),
     Part(
         "rates", "MPNet base, learning rates in half as many epochs", "mpnet", (6,),
@@ -189,6 +201,7 @@ class Unit:
     def flags(self, teacher: str, work: Path) -> dict[str, Any]:
         """What the command line would be given."""
         teacher_epochs, epochs = self.part.efforts(self.dataset)
+        teacher_rate, rate = self.part.rates(self.dataset)
         changed = self.part.variants[self.variant]
         if changed.get("augment") == COPIES["augment"]:
             changed = {**changed, "augment": epochs - 1}
@@ -197,10 +210,8 @@ class Unit:
             "data": str(work / "data" / self.dataset.name),
             "layers": self.layers,
             "teacher-epochs": teacher_epochs,
-            "teacher-learning-rate": (
-                self.part.teacher_learning_rate / self.part.teacher_slower.get(self.dataset.name, 1)
-            ),
-            "learning-rate": self.part.learning_rate / self.part.slower.get(self.dataset.name, self.dataset.slower),
+            "teacher-learning-rate": teacher_rate,
+            "learning-rate": rate,
             "epochs": epochs,
             "seed": self.seed,
             "cache-dir": str(work / "cache"),

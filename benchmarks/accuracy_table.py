@@ -65,14 +65,18 @@ def _rows(done: Sequence[Any], part: Any, results: Mapping[str, Any]) -> list[st
 
 
 def _effort(part: Any, datasets: Sequence[Any]) -> str:
-    efforts = {data.name: part.efforts(data) for data in datasets if data.name in part.datasets}
-    shown = ", ".join(f"{name} {teacher} and {student}" for name, (teacher, student) in efforts.items())
+    shown = ", ".join(
+        f"{data.name} "
+        + " and ".join(map("{:g} at {:g}e-5".format, part.efforts(data), (1e5 * rate for rate in part.rates(data))))
+        for data in datasets
+        if data.name in part.datasets
+    )
     first = (
         f"; {name} has {PRESETS[name].values['intermediate_epochs']:g} of a first stage before them"
         for name in part.variants
         if name in PRESETS and "intermediate_epochs" in PRESETS[name].values
     )
-    return f"Epochs of teacher and student: {shown}{''.join(first)}."
+    return f"Epochs of teacher and student, at learning rates: {shown}{''.join(first)}."
 
 
 def _machines(done: Sequence[Any], results: Mapping[str, Any]) -> str:
