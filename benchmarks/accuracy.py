@@ -140,7 +140,8 @@ PARTS = (
     Part(
         "base-attempts", "MPNet base, what was tried", "mpnet", (6, 3),
         {"ours": OURS, "the same texts in every epoch": SAME_TEXTS,
-         "the same, labels weigh as much as soft labels": {**SAME_TEXTS, **EVEN}},
+         "the same, labels weigh as much as soft labels": {**SAME_TEXTS, **EVEN},
+         "altered copies in every epoch, no dropout": COPIES},
         (42,), 1e-4, 1.5e-4, teacher_epochs=BASE_EPOCHS, epochs=BASE_STUDENT_EPOCHS, slower={"mr": 2},
         teacher_slower={"mr": 2}, complete=False,
     ),
