@@ -11,7 +11,7 @@ from compressor import data, embedded, enriching, kept, student, teacher, trimmi
 from compressor.artifacts import SPLITS
 from compressor.aside import one_at_a_time
 from compressor.evaluation import metrics
-from compressor.events import Note
+from compressor.events import Note, Warned
 from compressor.familiarity import UNSURE, certainty
 from compressor.report import words
 from compressor.slimming.blocks import check_family
@@ -235,11 +235,11 @@ def ask_teacher(
 
 
 def _point_out_unsure(answers: Answers | None, material: Material, listen: Listener) -> None:
-    """Say so where the training of the teacher, which is the user's to lengthen, was too short."""
+    """Warn where the training of the teacher, which is the user's to lengthen, was too short."""
     if answers is not None:
         right, sure = certainty(answers, material.corpus.splits["validation"].labels)
         if right - sure > UNSURE:
-            listen(Note(words.unsure(right, sure)))
+            listen(Warned(words.unsure(right, sure)))
 
 
 def effort(epochs: float, rows: int) -> str:

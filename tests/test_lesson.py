@@ -33,9 +33,9 @@ def test_a_teacher_that_was_trained_for_too_short_is_pointed_out(
     assert answers is not None
     right = replace(material.corpus.splits["validation"], labels=answers.values.argmax(axis=-1))
     corpus = replace(material.corpus, splits={**material.corpus.splits, "validation": right})
-    journal.notes.clear()
+    journal.warnings.clear()
     lesson.ask_teacher(recipe, tutor, replace(material, corpus=corpus), journal)
-    said = [note for note in journal.notes if "has learnt too little" in note]
+    said = [text for text in journal.warnings if "has learnt too little" in text]
     assert len(said) == is_said
     if is_said:
         assert "right about 100.0% of the validation texts, but sure of its answers by 5" in said[0]
