@@ -65,18 +65,18 @@ def _rows(done: Sequence[Any], part: Any, results: Mapping[str, Any]) -> list[st
 
 
 def _effort(part: Any, datasets: Sequence[Any]) -> str:
-    shown = ", ".join(
-        f"{data.name} "
-        + " and ".join(map("{:g} at {:g}e-5".format, part.efforts(data), (1e5 * rate for rate in part.rates(data))))
-        for data in datasets
-        if data.name in part.datasets
-    )
+    shown = []
+    for data in datasets:
+        if data.name in part.datasets:
+            learnt = zip(part.efforts(data), part.rates(data), strict=True)
+            told = " and ".join(f"{epochs} at {1e5 * rate:g}e-5" for epochs, rate in learnt)
+            shown.append(f"{data.name} {told}")
     first = (
         f"; {name} has {PRESETS[name].values['intermediate_epochs']:g} of a first stage before them"
         for name in part.variants
         if name in PRESETS and "intermediate_epochs" in PRESETS[name].values
     )
-    return f"Epochs of teacher and student, at learning rates: {shown}{''.join(first)}."
+    return f"Epochs of teacher and student, at learning rates: {', '.join(shown)}{''.join(first)}."
 
 
 def _machines(done: Sequence[Any], results: Mapping[str, Any]) -> str:

@@ -51,7 +51,8 @@ LEAST_EPOCHS = 6
 BY_HEART = 0.9
 """Texts are altered without being asked where the teacher's familiarity with them is below this.
 
-At 0.51 to 0.86 copies were worth up to four points, at 0.99 they cost two to three (docs/accuracy.md).
+At 0.51 to 0.86 copies were worth up to four points, at 0.92 it cannot be told, at 0.99 they cost two to three
+(docs/accuracy.md).
 """
 
 NEIGHBOURS, MASKED = "neighbours in the word embeddings", "the masked-language-model head"
