@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import entr, softmax
+from scipy.special import entr
 
 from compressor.answers import INPUT_NAMES, Answers, collect
+from compressor.evaluation.statistics import softmax
 from compressor.events import Listener, ignore
 from compressor.heads import asking
 
@@ -79,7 +80,7 @@ def certainty(answers: Answers, labels: Sequence[int]) -> tuple[float, float]:
     Returns:
         Share of the rows that it is right about, and the mean probability of what it answers.
     """
-    found = softmax(answers.values.astype(np.float64), axis=-1)
+    found = softmax(answers.values)
     return float((found.argmax(axis=-1) == np.asarray(labels)).mean()), float(found.max(axis=-1).mean())
 
 
@@ -101,4 +102,4 @@ def _entropy(tutor: Teacher, tokenized: Tokenized, split: SplitName, device: str
         )
     finally:
         model.to("cpu")
-    return float(entr(softmax(found.values.astype(np.float64), axis=-1)).sum(axis=-1).mean())
+    return float(entr(softmax(found.values)).sum(axis=-1).mean())
