@@ -1,20 +1,14 @@
-"""What a teacher has learnt: its training texts by heart, or too little, so that it is less sure than right.
-
-Its answers to texts that it knows by heart say little more than their labels do. A teacher that was trained for too
-short is easily passed by a student that learns from the labels as well.
-"""
+"""Does a teacher know its training texts by heart? Then its answers to them say little more than their labels do."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import entr
+from scipy.special import entr, softmax
 
-from compressor.answers import INPUT_NAMES, Answers, collect
-from compressor.evaluation.statistics import softmax
+from compressor.answers import INPUT_NAMES, collect
 from compressor.events import Listener, ignore
 from compressor.heads import asking
 
@@ -22,15 +16,6 @@ if TYPE_CHECKING:
     from compressor.artifacts import SplitName, Teacher, Tokenized
 
 STAGE = "familiarity"
-
-UNSURE = 0.2
-"""How much more often a classifier may be right than it is sure.
-
-Training fits the classes first and their probabilities after them. Trained to the end, networks are surer than they are
-right, unless smoothed labels keep them from it, by a tenth (Guo et al. 2017, https://arxiv.org/abs/1706.04599; Mueller
-et al. 2019, https://arxiv.org/abs/1906.02629).
-"""
-
 ROWS = 512
 """Of each split, evenly spaced: the mean over more would hardly be another."""
 
@@ -70,20 +55,6 @@ def familiarity(tutor: Teacher, tokenized: Tokenized, device: str, listen: Liste
     )
 
 
-def certainty(answers: Answers, labels: Sequence[int]) -> tuple[float, float]:
-    """Say how often a classifier is right, and how sure it is.
-
-    Args:
-        answers: Logits of shape (rows, labels).
-        labels: Of the same rows.
-
-    Returns:
-        Share of the rows that it is right about, and the mean probability of what it answers.
-    """
-    found = softmax(answers.values)
-    return float((found.argmax(axis=-1) == np.asarray(labels)).mean()), float(found.max(axis=-1).mean())
-
-
 def _entropy(tutor: Teacher, tokenized: Tokenized, split: SplitName, device: str, listen: Listener) -> float:
     rows: Any = tokenized.splits[split]
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).astype(np.int64))
@@ -102,4 +73,4 @@ def _entropy(tutor: Teacher, tokenized: Tokenized, split: SplitName, device: str
         )
     finally:
         model.to("cpu")
-    return float(entr(softmax(found.values)).sum(axis=-1).mean())
+    return float(entr(softmax(found.values.astype(np.float64), axis=-1)).sum(axis=-1).mean())

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from compressor.answers import Answers
-from compressor.familiarity import ROWS, Familiarity, certainty, familiarity
+from compressor.familiarity import ROWS, Familiarity, familiarity
 from tests.processes_script import teacher
 from tests.training_script import tokenized
 
@@ -40,10 +39,3 @@ def test_of_many_rows_some_are_asked_about(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_who_is_sure_of_everything_knows_nothing_by_heart() -> None:
     assert Familiarity(0.0, 0.0).ratio == 1
-
-
-def test_how_often_a_teacher_is_right_and_how_sure_it_is() -> None:
-    logits = np.log([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]]) + 7
-    right, sure = certainty(Answers(logits.astype(np.float32), None), [0, 1, 1])
-    assert right == pytest.approx(2 / 3)
-    assert sure == pytest.approx((0.5 + 0.8 + 0.6) / 3)
